@@ -1,0 +1,11 @@
+"""The trained networks and their files."""
+
+from weights.generator import Generator, load_generator, save_generator
+from weights.hub import WeightsCorrupt, WeightsMissing, cache_folder, fetch, sha256_of
+from weights.registry import LPIPS_TRUNKS, KnownFile
+from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+
+__all__ = [
+    "LPIPS_TRUNKS", "Generator", "KnownFile", "StyleGAN2", "StyleGAN2Config", "WeightsCorrupt", "WeightsMissing",
+    "cache_folder", "fetch", "load_generator", "save_generator", "sha256_of",
+]  # fmt: skip

@@ -1,0 +1,115 @@
+"""A Generator: a StyleGAN2 ready for use, of which the loops know only latents, pictures and features."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from weights.hub import WeightsCorrupt, WeightsMissing, sha256_of
+from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+
+EMBEDDED = Path(__file__).parent / "embedded" / "face128.safetensors"
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A network in evaluation mode whose parameters take no gradient. Its latents are W+: [num_ws, w_dim]."""
+
+    network: StyleGAN2
+    name: str
+    sha256: str  # of the file it came from
+
+    @property
+    def resolution(self) -> int:
+        return self.network.config.img_resolution
+
+    @property
+    def num_ws(self) -> int:
+        return self.network.config.num_ws
+
+    @property
+    def w_dim(self) -> int:
+        return self.network.config.w_dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.mapping.w_avg.device
+
+    def sample(self, n: int, seed: int, psi: float = 1.0) -> Tensor:
+        """n random latents [n, num_ws, w_dim], the same for a seed on every device; psi < 1 nears the mean."""
+        z = np.random.default_rng(seed).standard_normal((n, self.network.config.z_dim), dtype=np.float32)
+        with torch.no_grad():
+            return self.network.mapping(torch.from_numpy(z).to(self.device), psi)
+
+    def render(self, latents: Tensor) -> Tensor:
+        """Latents [n, num_ws, w_dim] -> images [n, 3, H, W], roughly in [-1, 1]. Differentiable, repeatable."""
+        return self.network.synthesis(latents)
+
+    def features(self, latents: Tensor, block: int) -> Tensor:
+        """Latents -> the output [n, C, block, block] of the block of that resolution; nothing behind it runs."""
+        return self.network.synthesis.features(latents, block)
+
+    @property
+    def mean_latent(self) -> Tensor:
+        """The mean latent [num_ws, w_dim]: the generator's average face."""
+        return self.network.mapping.w_avg.repeat(self.num_ws, 1)
+
+    @cached_property
+    def spread(self) -> float:
+        """The spread of W: the root mean square distance, per dimension, of 10,000 mapped samples to the mean."""
+        w = self.sample(10_000, seed=123)[:, 0]
+        return float((w - self.network.mapping.w_avg).square().mean().sqrt())
+
+    def trainable_copy(self) -> StyleGAN2:
+        """A copy of the network whose synthesis takes gradients; this generator stays as it is."""
+        network = copy.deepcopy(self.network)
+        network.synthesis.requires_grad_(True)
+        return network
+
+    def tuned(self, synthesis: dict[str, Tensor]) -> Generator:
+        """The same generator with some of its synthesis parameters replaced (names relative to `synthesis`)."""
+        network = copy.deepcopy(self.network)
+        network.synthesis.load_state_dict(synthesis, strict=False)
+        return Generator(network.requires_grad_(False), self.name, self.sha256)
+
+
+def load_generator(name_or_path: str | Path = "embedded", device: torch.device | str = "cpu") -> Generator:
+    """The embedded generator, or one from a safetensors file with the settings in its metadata.
+
+    Raises WeightsMissing where there is no such file, WeightsCorrupt where it holds no StyleGAN2 that we know.
+    """
+    path = EMBEDDED if name_or_path == "embedded" else Path(name_or_path)
+    if not path.is_file():
+        raise WeightsMissing(f'no generator "{name_or_path}": say "embedded", or the path of a .safetensors file')
+    network = _read_network(path).to(device).eval().requires_grad_(False)
+    return Generator(network, path.stem, sha256_of(path))
+
+
+def _read_network(path: Path) -> StyleGAN2:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            config = StyleGAN2Config.from_metadata(file.metadata() or {})
+            network = StyleGAN2(config)
+            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsCorrupt(
+            f"{path} is not a StyleGAN2 in our safetensors layout ({str(error).splitlines()[0]}): "
+            'use another file, or "embedded"'
+        ) from error
+    return network
+
+
+def save_generator(network: StyleGAN2, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a network as `load_generator` reads it; half precision halves the file and costs no visible quality."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, path, metadata=network.config.to_metadata())
