@@ -35,9 +35,12 @@ class Perceptual:
     name: str
     taps: Callable[[Tensor], list[Tensor]]  # images -> feature maps [n, C_k, H_k, W_k]
     heads: list[Tensor]  # [1, C_k, 1, 1]
+    size: int = 256  # larger images are averaged down to this many pixels a side: the cost goes with its square
 
     def describe(self, images: Tensor) -> list[Tensor]:
         """The unit feature vectors of images; those of a target are computed once and kept."""
+        if images.shape[-1] > self.size:
+            images = F.interpolate(images, size=(self.size, self.size), mode="area")
         return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in self.taps(images)]
 
     def distance(self, images: Tensor, target: list[Tensor]) -> Tensor:
@@ -49,25 +52,25 @@ class Perceptual:
         return self.distance(a, self.describe(b))
 
 
-def load_perceptual(name: PerceptualName, device: torch.device | str = "cpu", *, offline: bool = False) -> Perceptual:
-    """The distance of that name. "auto" is LPIPS (Alex) where its trunk can be had, else ST-LPIPS (VGG), and the
-    log says which. Raises WeightsMissing or WeightsCorrupt.
+def load_perceptual(
+    name: PerceptualName, device: torch.device | str = "cpu", *, size: int = 256, offline: bool = False
+) -> Perceptual:
+    """The distance of that name, looking at images of at most `size` pixels a side.
+
+    "auto" is LPIPS (Alex) where its trunk can be had, else ST-LPIPS (VGG), and the log says which.
+    Raises WeightsMissing or WeightsCorrupt.
     """
     if name == "auto":
         try:
-            return load_perceptual("lpips-alex", device, offline=offline)
+            return load_perceptual("lpips-alex", device, size=size, offline=offline)
         except WeightsMissing as missing:
             log.info("LPIPS is not at hand (%s): ST-LPIPS is used instead", missing)
-            return load_perceptual("st-lpips-vgg", device)
+            return load_perceptual("st-lpips-vgg", device, size=size)
     kind, _, net = name.rpartition("-")
     loaded = _lpips(net, offline) if kind == "lpips" else _st_lpips(net)
-    log.info("perceptual distance: %s", loaded.name)
-    return _moved(loaded, torch.device(device))
-
-
-def _moved(perceptual: Perceptual, device: torch.device) -> Perceptual:
-    assert isinstance(perceptual.taps, nn.Module)
-    return Perceptual(perceptual.name, perceptual.taps.to(device), [head.to(device) for head in perceptual.heads])
+    log.info("perceptual distance: %s, at %d px", loaded.name, size)
+    assert isinstance(loaded.taps, nn.Module)
+    return Perceptual(loaded.name, loaded.taps.to(device), [head.to(device) for head in loaded.heads], size)
 
 
 # --- LPIPS, from the lpips package ---------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from weights.generator import Generator, load_generator, save_generator
 from weights.hub import WeightsCorrupt, WeightsMissing, cache_folder, fetch, sha256_of
+from weights.images import to_image, to_pixels
 from weights.registry import LPIPS_TRUNKS, KnownFile
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 __all__ = [
     "LPIPS_TRUNKS", "Generator", "KnownFile", "StyleGAN2", "StyleGAN2Config", "WeightsCorrupt", "WeightsMissing",
-    "cache_folder", "fetch", "load_generator", "save_generator", "sha256_of",
+    "cache_folder", "fetch", "load_generator", "save_generator", "sha256_of", "to_image",
+    "to_pixels",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ class Generator:
     """A network in evaluation mode whose parameters take no gradient. Its latents are W+: [num_ws, w_dim]."""
 
     network: StyleGAN2
-    name: str
+    name: str  # as `load_generator` takes it
     sha256: str  # of the file it came from
 
     @property
@@ -90,7 +90,7 @@ def load_generator(name_or_path: str | Path = "embedded", device: torch.device |
     if not path.is_file():
         raise WeightsMissing(f'no generator "{name_or_path}": say "embedded", or the path of a .safetensors file')
     network = _read_network(path).to(device).eval().requires_grad_(False)
-    return Generator(network, path.stem, sha256_of(path))
+    return Generator(network, str(name_or_path), sha256_of(path))
 
 
 def _read_network(path: Path) -> StyleGAN2:

@@ -1,0 +1,117 @@
+"""Puts an edited face back into its photo: the photo's own pixels are moved, and only what is new is drawn.
+
+The generator's picture is small and never quite the photo. So what counts is the step from its drawing *before*
+the edit to the one *after*: the motion between the two (dense optical flow) moves the photo's own pixels, sharp as
+they are, and the remaining difference (teeth that appear, a shadow that goes) is added on top. Where nothing
+changed, nothing is added, and the photo stays as it is, byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from align.face import AlignedFace
+
+FLOW_SIZE = 512  # the flow is found on drawings of this size; it is smooth, so more detail costs time for nothing
+UNCHANGED = 1.5  # of 255: a smaller change than this is the generator's murmur, not the edit
+CHANGED = 6.0  # a change of this size is shown in full
+RIM = 0.06  # share of the crop's side over which an edit fades out before the crop ends
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit did, float32 in the aligned frame at one size T (any)."""
+
+    motion: np.ndarray  # [T, T, 2] where each pixel came from, minus where it is, in crop widths
+    added: np.ndarray  # [T, T, 3] what motion does not explain, of 255
+    alpha: np.ndarray  # [T, T] 0 where nothing changed, 1 where the edit is shown in full
+
+
+def paste(
+    photo: np.ndarray, face: AlignedFace, before: np.ndarray, after: np.ndarray, movable: np.ndarray | None = None
+) -> np.ndarray:
+    """The photo uint8 [H, W, 3] with the step from drawing `before` to drawing `after` (0..255, [S, S, 3]) in `face`.
+
+    `movable` bool [H, W] says which of the photo's pixels may change at all.
+    """
+    left, top, right, bottom = _box(photo, face)
+    if left >= right or top >= bottom:
+        return photo.copy()
+    change = find_change(np.asarray(before, np.float32), np.asarray(after, np.float32))
+    motion, added, alpha = (_in_photo(part, face, (left, top, right, bottom)) for part in _parts(change))
+    if movable is not None:
+        alpha = alpha * _inside(movable, face)[top:bottom, left:right]
+    side = face.scale * face.size  # the crop's width in photo pixels
+    rotate = face.matrix[:, :2] / face.scale
+    moved = motion.reshape(-1, 2) @ rotate.T.astype(np.float32) * side
+    y, x = np.indices(alpha.shape, dtype=np.float32)
+    source = moved.reshape(motion.shape) + np.stack([x + left, y + top], -1)
+    warped = cv2.remap(photo.astype(np.float32), source.astype(np.float32), None, cv2.INTER_CUBIC,
+                       borderMode=cv2.BORDER_REFLECT_101)  # fmt: skip
+    old = photo[top:bottom, left:right].astype(np.float32)
+    new = np.rint(np.clip(old + alpha[..., None] * (warped + added - old), 0, 255)).astype(np.uint8)
+    result = photo.copy()
+    result[top:bottom, left:right] = np.where(alpha[..., None] > 0, new, photo[top:bottom, left:right])
+    return result
+
+
+def find_change(before: np.ndarray, after: np.ndarray) -> Change:
+    """What happened between two drawings float32 [S, S, 3]: motion, what it does not explain, and where."""
+    size = max(FLOW_SIZE, before.shape[0])
+    before, after = (cv2.resize(p, (size, size), interpolation=cv2.INTER_CUBIC) for p in (before, after))
+    difference = cv2.GaussianBlur(np.abs(after - before).max(2), (0, 0), 0.01 * size)
+    shown = np.clip((difference - UNCHANGED) / (CHANGED - UNCHANGED), 0, 1)
+    shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size // 32 + 1,) * 2))
+    alpha = np.where(shown > 0, cv2.GaussianBlur(shown, (0, 0), 0.01 * size), 0)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), None)
+    flow = cv2.GaussianBlur(flow, (0, 0), 0.008 * size)
+    y, x = np.indices(flow.shape[:2], dtype=np.float32)
+    moved = cv2.remap(before, np.stack([x, y], -1) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return Change(flow / size, after - moved, (alpha * _window(size)).astype(np.float32))
+
+
+def _parts(change: Change) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return change.motion, change.added, change.alpha
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.clip(np.rint(pixels), 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
+
+
+def _window(size: int) -> np.ndarray:
+    """float32 [size, size]: 1 inside, falling smoothly to 0 at the crop's rim."""
+    line = (np.arange(size) + 0.5) / size
+    ramp = np.clip(np.minimum(line, 1 - line) / RIM, 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    return np.outer(ramp, ramp).astype(np.float32)
+
+
+def _box(photo: np.ndarray, face: AlignedFace) -> tuple[int, int, int, int]:
+    """The part of the photo that the crop touches: left, top, right, bottom."""
+    low = np.maximum(np.floor(face.quad.min(0)).astype(int), 0)
+    high = np.minimum(np.ceil(face.quad.max(0)).astype(int) + 1, photo.shape[1::-1])
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _in_photo(part: np.ndarray, face: AlignedFace, box: tuple[int, int, int, int]) -> np.ndarray:
+    """A map [T, T, ...] of the aligned frame as seen in the photo's box; shrunk first where it would alias."""
+    left, top, right, bottom = box
+    target = int(np.ceil(face.scale * face.size))  # the crop's width in photo pixels
+    if target < part.shape[0]:
+        part = cv2.resize(part, (target, target), interpolation=cv2.INTER_AREA)
+    at_size = AlignedFace(part, face.quad)  # the same square, cut into pixels of the map's own size
+    to_map = at_size.inverse.copy()
+    to_map[:, 2] += to_map[:, :2] @ [left, top]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # the matrix goes from the result to the map
+    return cv2.warpAffine(part, np.linalg.inv(np.vstack([to_map, [0, 0, 1]]))[:2], (right - left, bottom - top),
+                          flags=flags & ~cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)  # fmt: skip
+
+
+def _inside(movable: np.ndarray, face: AlignedFace) -> np.ndarray:
+    """float32 [H, W]: 0 where the photo may not change, rising to 1 inside what may."""
+    feather = max(2.0, 0.01 * face.scale * face.size)
+    depth = cv2.distanceTransform(movable.astype(np.uint8), cv2.DIST_L2, 5)
+    return np.clip(depth / feather, 0, 1)

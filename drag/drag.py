@@ -1,0 +1,120 @@
+"""Point dragging on a generator's features (Pan et al. 2023, "Drag Your GAN", arXiv 2305.10973, section 3.2).
+
+Each step asks the features around every handle to shift a little towards its target (motion supervision), moves
+the latent, and looks where the handles went (tracking). Lengths are in pixels of a 512-pixel face and scale with
+the resolution. The network runs only as far as the block that is read, and gradients reach only the free rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drag.edit import DragEdit
+from drag.points import disc, sample, square, track
+from weights import Generator
+
+
+@dataclass(frozen=True)
+class DragConfig:
+    """How hard to try. Lengths are in pixels of a 512-pixel face."""
+
+    steps: int = 300
+    learning_rate: float = 0.01
+    """Adam's, in units of the generator's spread of W."""
+    rows: int = 6
+    """How many of the latent's first rows may move: they shape the face, the others colour it."""
+    block: int = 128
+    """Resolution of the feature block that is read, at most half the picture's."""
+    motion_radius: float = 3.0
+    """Radius of the disc around a handle that is asked to move."""
+    track_radius: float = 12.0
+    """Half-width of the square in which a handle is looked for."""
+    mask_weight: float = 20.0
+    """How strongly what may not move is held."""
+    within: float | None = None
+    """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
+
+
+@dataclass(frozen=True)
+class DragStep:
+    """The latent after `index` updates, with its handles where they are in its picture."""
+
+    index: int
+    limit: int
+    score: float  # mean distance of handles to targets, pixels of a 512-pixel face
+    latent: Tensor  # [num_ws, w_dim]
+    handles: np.ndarray  # float64 [N, 2] (x, y), pixels of the aligned face
+    arrived: bool
+
+
+@torch.inference_mode(False)
+def drag(
+    generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfig = DragConfig()
+) -> Iterator[DragStep]:
+    """Drags the handles of `edit` in the picture of `latent` [num_ws, w_dim]; step 0 is the start.
+
+    Raises BadEdit before the first step where the edit does not fit the picture.
+    """
+    size = generator.resolution
+    edit.check(size)
+    pixel = size / 512  # one pixel of a 512-pixel face, in pixels of this one
+    block = min(config.block, size // 2)
+    device = generator.device
+    patch = disc(config.motion_radius * pixel, pixel, device)  # [K, 2]
+    window = square(config.track_radius * pixel, pixel, device)
+    handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
+    targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
+    within = config.within or (1.0 if len(handles) <= 5 else 2.0)
+
+    latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
+    rows = latent[: config.rows].clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([rows], lr=config.learning_rate * generator.spread)
+    with torch.no_grad():
+        first = generator.features(latent[None], block)  # [1, C, f, f]
+    references = sample(first, handles, size)  # [N, C]
+    fixed = None if edit.movable is None else fixed_cells(edit.movable, block).to(first)
+
+    for index in range(config.steps + 1):
+        with torch.enable_grad():
+            whole = torch.cat([rows, latent[config.rows :]])
+            features = generator.features(whole[None], block)
+            if index:
+                handles = track(features.detach(), handles, references, window, size)
+            loss = motion_loss(features, handles, targets, patch, pixel, size)
+            if fixed is not None:
+                loss = loss + config.mask_weight * ((features - first).abs() * fixed).mean()
+        left = (handles - targets).norm(dim=1) / pixel  # [N]
+        arrived = bool((left <= within).all())
+        where = handles.double().cpu().numpy()
+        yield DragStep(index, config.steps, left.mean().item(), whole.detach(), where, arrived)
+        if arrived:
+            return
+        (rows.grad,) = torch.autograd.grad(loss, [rows])
+        optimizer.step()
+
+
+def motion_loss(features: Tensor, handles: Tensor, targets: Tensor, patch: Tensor, step: float, size: int) -> Tensor:
+    """Motion supervision (equation 1): features a step nearer to the target should be as those here are now.
+
+    Sums over handles the mean over patch and channels, as the official code does (the paper sums). A handle
+    nearer than one step is asked to move only what is left, so that it does not overshoot.
+    """
+    way = targets - handles  # [N, 2]
+    length = way.norm(dim=1, keepdim=True)
+    shift = way / length.clamp(min=1e-7) * length.clamp(max=step)
+    here = handles[:, None] + patch  # [N, K, 2]
+    now = sample(features, here, size).detach()
+    there = sample(features, here + shift[:, None], size)
+    return (there - now).abs().mean([1, 2]).sum()
+
+
+def fixed_cells(movable: np.ndarray, block: int) -> Tensor:
+    """The share [f, f] of each feature cell that may not move."""
+    fixed = torch.from_numpy(~movable).float()[None, None]
+    return F.interpolate(fixed, size=(block, block), mode="area")[0, 0]

@@ -1,0 +1,10 @@
+"""From a face to a latent and a generator that draws it."""
+
+from inversion.perceptual import Perceptual, PerceptualName, load_perceptual
+from inversion.pivot import PivotConfig, PivotStep, pivot
+from inversion.tune import TuneConfig, TuneStep, tune
+
+__all__ = [
+    "Perceptual", "PerceptualName", "PivotConfig", "PivotStep", "TuneConfig", "TuneStep", "load_perceptual",
+    "pivot", "tune",
+]  # fmt: skip

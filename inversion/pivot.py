@@ -1,0 +1,94 @@
+"""The pivot: the latent whose picture is nearest to a face, by optimisation (Karras et al. 2020, arXiv 1912.04958,
+appendix D; Roich et al. 2021, PTI, arXiv 2106.05744, section 3.1).
+
+Ours differs in three ways. The default space is W+, a row of its own for each layer; a pull towards the mean
+latent takes the place of PTI's choice of W, and keeps the pivot where edits work. And there is no noise to
+optimise, since our networks' noise is constant. Images are [1, 3, H, W] in [-1, 1], latents [num_ws, w_dim].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inversion.perceptual import Perceptual
+from weights import Generator
+
+
+@dataclass(frozen=True)
+class PivotConfig:
+    """How the pivot is searched."""
+
+    space: Literal["w+", "w"] = "w+"
+    """w+: one row per layer, nearer to the photo; w: one row for all, easier to edit."""
+    steps: int = 150
+    learning_rate: float = 0.05
+    """Adam's, at its peak, in units of the generator's spread of W."""
+    ramp_up: float = 0.05
+    """Share of the steps in which the learning rate rises."""
+    ramp_down: float = 0.25
+    """Share of the steps in which it falls."""
+    noise: float = 0.05
+    """Noise on the latent at the start, in units of the spread; it is gone after three quarters of the steps."""
+    pixel_weight: float = 1.0
+    """Weight of the mean squared pixel difference, beside the perceptual distance."""
+    mean_weight: float = 0.003
+    """Weight of the mean squared distance to the mean latent, in units of the spread."""
+    seed: int = 0
+    """Of the noise."""
+
+
+@dataclass(frozen=True)
+class PivotStep:
+    """The latent after `index` updates, and the score it had: the loss."""
+
+    index: int
+    limit: int
+    score: float
+    latent: Tensor  # [num_ws, w_dim]
+
+
+@torch.inference_mode(False)
+def pivot(
+    generator: Generator, target: Tensor, perceptual: Perceptual, config: PivotConfig = PivotConfig()
+) -> Iterator[PivotStep]:
+    """Searches the latent that draws `target` [1, 3, H, W]; step 0 is the mean latent."""
+    target = target.detach().clone()  # leaves a caller's inference mode
+    described = perceptual.describe(target)
+    mean, spread = generator.mean_latent, generator.spread
+    start = mean[:1] if config.space == "w" else mean
+    latent = start.clone().requires_grad_(True)  # [1 or num_ws, w_dim]
+    optimizer = torch.optim.Adam([latent], betas=(0.9, 0.999))
+    random = torch.Generator().manual_seed(config.seed)
+
+    for index in range(config.steps + 1):
+        t = index / config.steps
+        noise = torch.randn(latent.shape, generator=random).to(latent) * (noise_at(t, config) * spread)
+        with torch.enable_grad():
+            image = generator.render((latent + noise).expand(generator.num_ws, -1)[None])
+            far = (latent - start).square().mean() / spread**2
+            loss = perceptual.distance(image, described).sum()
+            loss = loss + config.pixel_weight * F.mse_loss(image, target) + config.mean_weight * far
+        full = latent.detach().expand(generator.num_ws, -1).clone()
+        yield PivotStep(index, config.steps, loss.item(), full)
+        optimizer.param_groups[0]["lr"] = config.learning_rate * spread * ramp(t, config)
+        (latent.grad,) = torch.autograd.grad(loss, [latent])
+        optimizer.step()
+
+
+def ramp(t: float, config: PivotConfig) -> float:
+    """The learning rate's factor at time t in [0, 1]: up in a line, down in a cosine (StyleGAN2, PTI)."""
+    down = min(1.0, (1.0 - t) / config.ramp_down) if config.ramp_down else 1.0
+    up = min(1.0, t / config.ramp_up) if config.ramp_up else 1.0
+    return (0.5 - 0.5 * math.cos(math.pi * down)) * up
+
+
+def noise_at(t: float, config: PivotConfig) -> float:
+    """The noise's strength at time t in [0, 1], in units of the spread."""
+    return config.noise * max(0.0, 1.0 - t / 0.75) ** 2

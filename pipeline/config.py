@@ -1,0 +1,31 @@
+"""Config: the stages' settings side by side. Each default is written where its algorithm is."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from drag import DragConfig
+from inversion import PerceptualName, PivotConfig, TuneConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """How hard each stage tries."""
+
+    perceptual: PerceptualName | None = None
+    """How alike two faces look; by default ST-LPIPS for the embedded generator, LPIPS where it can be had for others."""
+    pivot: PivotConfig = field(default_factory=PivotConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    drag: DragConfig = field(default_factory=DragConfig)
+
+    def seeded(self, seed: int) -> Config:
+        """The same settings with that seed in all that is random."""
+        replace = dataclasses.replace
+        return replace(self, pivot=replace(self.pivot, seed=seed), tune=replace(self.tune, seed=seed))
+
+
+def as_settings(config: Any) -> dict[str, Any]:
+    """A stage's config as JSON takes it."""
+    return dataclasses.asdict(config)

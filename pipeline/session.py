@@ -1,0 +1,302 @@
+"""EditSession: a folder in which every stage's result is one file, and the stages as methods. The story, in one file.
+
+    photo.*  ->  face.safetensors  ->  pivot.safetensors  ->  tuned.safetensors  ->  edits/001.safetensors ...
+
+Every record carries the sha256 of what it was made from, so that a stage never builds on something that has
+changed since (StaleResult). Any stage may be run again; an edit stands on the one before, or on the photo.
+People give points in their photo; inside, points and masks live in the aligned face.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, paste
+from drag import BadEdit, DragEdit, DragStep, drag
+from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, load_perceptual, pivot, tune
+from pipeline.config import Config, as_settings
+from pipeline.progress import keep_last
+from pipeline.record import Record, read_record, write_atomically, write_record
+from weights import Generator, load_generator, sha256_of, to_image, to_pixels
+
+PREVIEW_SIZE = 512  # of the crop kept in face.safetensors, for people to look at
+
+
+class StaleResult(RuntimeError):
+    """A result was made from something that has changed since, or is not there yet."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A face as the generator knows it."""
+
+    latent: Tensor  # [num_ws, w_dim], the pivot
+    generator: Generator  # tuned, if it has been
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit as it was asked for and as far as it came. Points are in pixels of the aligned face."""
+
+    number: int
+    parent: int | None  # the edit it stands on, None: the photo
+    edit: DragEdit
+    latent: Tensor  # [num_ws, w_dim]
+    handles: np.ndarray  # [N, 2] where they ended
+    mask: np.ndarray | None  # bool [H, W] of the photo
+
+
+class EditSession:
+    """A session's folder. Nothing is held in memory that the folder does not say, except networks."""
+
+    def __init__(self, folder: Path, config: Config = Config(), device: torch.device | str = "cpu"):
+        self.folder, self.config, self.device = Path(folder), config, torch.device(device)
+
+    # --- align ---------------------------------------------------------------------------------------------
+
+    def add_photo(self, path: Path) -> None:
+        """Copies a photo into the session, untouched. Raises PhotoError; StaleResult where another is there."""
+        Photo.load(path)  # a file that cannot be read is refused before it is copied
+        old = self._photo_files()
+        if old and sha256_of(old[0]) != sha256_of(path):
+            raise StaleResult(f"{self.folder} holds another photo ({old[0].name}): use another session folder")
+        if not old:
+            write_atomically(self.folder / f"photo{path.suffix.lower()}", path.read_bytes())
+
+    def align(self, which: str = "largest") -> AlignedFace:
+        """Finds the face and cuts it out. Raises NoFaceFound, FaceIndexError, PhotoError."""
+        quad = ffhq_quad(choose_face(find_faces(self.photo.pixels), which).points)
+        face = AlignedFace.crop(self.photo.pixels, quad, PREVIEW_SIZE)
+        arrays = {"pixels": face.pixels, "quad": face.quad}
+        self._write("face", Record("face", arrays, {"which": which}), [self.photo_path])
+        return face
+
+    # --- invert --------------------------------------------------------------------------------------------
+
+    def invert(self, generator: str = "embedded") -> Iterator[PivotStep | TuneStep]:
+        """Searches the pivot, then tunes the generator; what each has reached is on disk however the loop ends."""
+        yield from self.find_pivot(generator)
+        yield from self.tune()
+
+    def find_pivot(self, generator: str = "embedded") -> Iterator[PivotStep]:
+        base = load_generator(generator, self.device)
+        perceptual = self._perceptual(base)
+        settings = {
+            "generator": generator,
+            "generator_sha256": base.sha256,
+            "perceptual": perceptual.name,
+            **as_settings(self.config.pivot),
+        }
+
+        def save(step: PivotStep) -> None:
+            done = {"done": step.index == step.limit, "score": step.score}
+            record = Record("pivot", {"latent": step.latent.cpu().numpy()}, {**settings, **done})
+            self._write("pivot", record, [self._path("face")])
+
+        target = to_image(self.face(base.resolution).pixels, self.device)
+        yield from keep_last(pivot(base, target, perceptual, self.config.pivot), save)
+
+    def tune(self) -> Iterator[TuneStep]:
+        record = self._read("pivot")
+        base = self._base_generator()
+        perceptual = self._perceptual(base)
+        before = dict(base.network.synthesis.named_parameters())
+
+        def save(step: TuneStep) -> None:
+            # The difference to the base is small, so half precision holds it to far below a pixel's step.
+            arrays = {name: (new - before[name]).half().cpu().numpy() for name, new in step.weights.items()}
+            done = {"done": step.arrived or step.index == step.limit, "score": step.score}
+            settings = {"perceptual": perceptual.name, **as_settings(self.config.tune), **done}
+            self._write("tuned", Record("tuned", arrays, settings), [self._path("pivot"), self._path("face")])
+
+        latent = torch.from_numpy(record.arrays["latent"]).to(self.device)
+        target = to_image(self.face(base.resolution).pixels, self.device)
+        yield from keep_last(tune(base, latent, target, perceptual, self.config.tune), save)
+        self.__dict__.pop("inversion", None)  # the next use reads the new one
+
+    # --- drag ----------------------------------------------------------------------------------------------
+
+    def drag(
+        self, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = None, *, from_photo: bool = False
+    ) -> Iterator[DragStep]:
+        """Drags photo points [N, 2] to others; `mask` bool [H, W] of the photo says what may change.
+
+        Stands on the current edit, or with `from_photo` on the photo. Raises BadEdit before the first step.
+        """
+        parent = None if from_photo else self.current_edit
+        face = self.face(self.inversion.generator.resolution)
+        edit = self.to_face(face, handles, targets, mask)
+        number = max(self._edit_numbers(), default=0) + 1
+        inputs = [self._path("tuned"), self._path("pivot"), *([self._edit_path(parent.number)] if parent else [])]
+
+        def save(step: DragStep) -> None:
+            done = {"parent": parent.number if parent else None, "steps": step.index, "arrived": step.arrived,
+                    "score": step.score}  # fmt: skip
+            record = Record("edit", _edit_arrays(edit, step, mask), {**as_settings(self.config.drag), **done})
+            self._write(f"edits/{number:03}", record, inputs)
+
+        start = parent.latent if parent else self.inversion.latent
+        yield from keep_last(drag(self.inversion.generator, start, edit, self.config.drag), save)
+
+    def to_face(
+        self, face: AlignedFace, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray | None
+    ) -> DragEdit:
+        """An edit given in the photo's pixels as one in the aligned face's. Raises BadEdit."""
+        if mask is not None and mask.shape != self.photo.pixels.shape[:2]:
+            raise BadEdit(f"the mask is {mask.shape[::-1]}, the photo {self.photo.pixels.shape[1::-1]}: same size, please")
+        movable = None if mask is None else face.mask_from_photo(mask)
+        edit = DragEdit(face.from_photo(handles), face.from_photo(targets), movable)
+        edit.check(face.size, face.scale)
+        return edit
+
+    # --- export --------------------------------------------------------------------------------------------
+
+    def result(self) -> Photo:
+        """The photo with the current edit in it, or as it was where there is none."""
+        current = self.current_edit
+        if current is None:
+            return self.photo
+        face = self.face(self.inversion.generator.resolution)
+        before, after = self.draw(self.inversion.latent), self.draw(current.latent)
+        return self.photo.edited(paste(self.photo.pixels, face, before, after, self._movable(current)))
+
+    def export(self, path: Path, *, overwrite: bool = False) -> None:
+        """Writes the result in the format that the path's ending names. Raises PhotoError."""
+        self.result().save(path, overwrite=overwrite)
+
+    def draw(self, latent: Tensor) -> np.ndarray:
+        """The tuned generator's picture of a latent: float32 [S, S, 3] of 0..255."""
+        with torch.no_grad():
+            return to_pixels(self.inversion.generator.render(latent[None].to(self.device)))
+
+    def _movable(self, edit: Edit) -> np.ndarray | None:
+        """What an edit and those it stands on may have changed together: where one had no mask, everything."""
+        if edit.mask is None or edit.parent is None:
+            return edit.mask
+        below = self._movable(self.edit(edit.parent))
+        return None if below is None else edit.mask | below
+
+    # --- what the folder holds -----------------------------------------------------------------------------
+
+    @property
+    def photo_path(self) -> Path:
+        found = self._photo_files()
+        if not found:
+            raise StaleResult(f"{self.folder} holds no photo yet: run `photodrag align {self.folder} --photo FILE`")
+        return found[0]
+
+    @cached_property
+    def photo(self) -> Photo:
+        return Photo.load(self.photo_path)
+
+    def face(self, size: int) -> AlignedFace:
+        """The aligned face, cut from the photo at size x size pixels."""
+        return AlignedFace.crop(self.photo.pixels, self._read("face").arrays["quad"], size)
+
+    @cached_property
+    def inversion(self) -> Inversion:
+        latent = torch.from_numpy(self._read("pivot").arrays["latent"]).to(self.device)
+        base = self._base_generator()
+        before = dict(base.network.synthesis.named_parameters())
+        delta = self._read("tuned").arrays
+        tuned = {name: before[name] + torch.from_numpy(delta[name]).to(self.device) for name in delta}
+        return Inversion(latent, base.tuned(tuned))
+
+    @property
+    def current_edit(self) -> Edit | None:
+        """The newest edit, on which the next one stands."""
+        numbers = self._edit_numbers()
+        return self.edit(numbers[-1]) if numbers else None
+
+    def edit(self, number: int) -> Edit:
+        record = self._read(f"edits/{number:03}", "edit")
+        arrays = record.arrays
+        mask = None
+        if "mask" in arrays:
+            shape = self.photo.pixels.shape[:2]
+            mask = np.unpackbits(arrays["mask"], count=shape[0] * shape[1]).reshape(shape).astype(bool)
+        asked = DragEdit(arrays["handles"], arrays["targets"], arrays.get("movable"))
+        latent = torch.from_numpy(arrays["latent"]).to(self.device)
+        return Edit(number, record.settings["parent"], asked, latent, arrays["ended"], mask)
+
+    def has_current(self, stage: str, settings: dict[str, Any]) -> bool:
+        """Whether a stage's result is there, finished, up to date and made with these settings."""
+        try:
+            found = self._read(stage).settings
+        except (StaleResult, ValueError):
+            return False
+        return bool(found.get("done", True)) and all(found.get(name) == value for name, value in settings.items())
+
+    def _photo_files(self) -> list[Path]:
+        return sorted(self.folder.glob("photo.*"))
+
+    def _edit_numbers(self) -> list[int]:
+        return sorted(int(path.stem) for path in (self.folder / "edits").glob("*.safetensors") if path.stem.isdigit())
+
+    def _path(self, stage: str) -> Path:
+        return self.folder / f"{stage}.safetensors"
+
+    def _edit_path(self, number: int) -> Path:
+        return self._path(f"edits/{number:03}")
+
+    # --- records -------------------------------------------------------------------------------------------
+
+    def _write(self, stage: str, record: Record, inputs: list[Path]) -> None:
+        made_from = {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in inputs}
+        write_record(self._path(stage), Record(record.kind, record.arrays, record.settings, made_from))
+
+    def _read(self, stage: str, kind: str | None = None) -> Record:
+        """A stage's record. Raises StaleResult where it, or anything below it, is missing or has changed."""
+        path = self._path(stage)
+        if not path.is_file():
+            raise StaleResult(f"{path} is not there yet: run `photodrag {_COMMAND[kind or stage]} {self.folder}`")
+        record = read_record(path, kind or stage)
+        for name, digest in record.made_from.items():
+            source = self.folder / name
+            if not source.is_file() or sha256_of(source) != digest:
+                raise StaleResult(
+                    f"{name} has changed since {path.name} was made from it: "
+                    f"run `photodrag {_COMMAND[kind or stage]} {self.folder}` again"
+                )
+            if source.parent == self.folder and source.suffix == ".safetensors":
+                self._read(source.stem)
+        return record
+
+    def _base_generator(self) -> Generator:
+        """The generator that the pivot was found in. Raises StaleResult where its file has changed."""
+        settings = self._read("pivot").settings
+        generator = load_generator(settings["generator"], self.device)
+        if generator.sha256 != settings["generator_sha256"]:
+            raise StaleResult(
+                f"the generator {settings['generator']} has changed since the inversion: "
+                f"run `photodrag invert {self.folder}` again"
+            )
+        return generator
+
+    def _perceptual(self, generator: Generator) -> Perceptual:
+        default: PerceptualName = "st-lpips-alex" if generator.name == "embedded" else "auto"
+        return load_perceptual(self.config.perceptual or default, self.device)
+
+
+_COMMAND = {"face": "align", "pivot": "invert", "tuned": "invert", "edit": "drag"}
+
+
+def _edit_arrays(edit: DragEdit, step: DragStep, mask: np.ndarray | None) -> dict[str, np.ndarray]:
+    arrays = {
+        "handles": edit.handles,
+        "targets": edit.targets,
+        "ended": step.handles,
+        "latent": step.latent.cpu().numpy(),
+    }
+    if edit.movable is not None and mask is not None:
+        arrays |= {"movable": edit.movable, "mask": np.packbits(mask)}  # one bit for each of the photo's pixels
+    return arrays
