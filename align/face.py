@@ -66,8 +66,8 @@ class AlignedFace:
         # Cells of the crop can be many photo pixels wide: the mask is read on a finer grid and averaged.
         fine = max(1, round(self.scale))
         grid = (np.indices((self.size * fine,) * 2)[::-1].reshape(2, -1).T + 0.5) / fine - 0.5  # [N, 2]
-        points = self.to_photo(grid).astype(np.float32).reshape(self.size * fine, -1, 2)
-        seen = cv2.remap(mask.astype(np.float32), points, None, cv2.INTER_LINEAR, borderValue=(0.0,))
+        x, y = self.to_photo(grid).astype(np.float32).T.reshape(2, self.size * fine, -1)
+        seen = cv2.remap(mask.astype(np.float32), x, y, cv2.INTER_LINEAR, borderValue=(0.0,))
         return cv2.resize(seen, (self.size, self.size), interpolation=cv2.INTER_AREA) >= 0.5
 
 
@@ -94,9 +94,7 @@ def ffhq_crop(photo: np.ndarray, quad: np.ndarray, size: int) -> np.ndarray:
     image, quad = _pad(image, quad)
     side = size * SUPERSAMPLING
     corners = (quad + 0.5).flatten().tolist()  # Pillow's corners count from pixel edges
-    large = Image.fromarray(image).transform(
-        (side, side), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR
-    )
+    large = Image.fromarray(image).transform((side, side), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
     return np.array(large.resize((size, size), Image.Resampling.LANCZOS))
 
 

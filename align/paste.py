@@ -49,8 +49,7 @@ def paste(
     moved = motion.reshape(-1, 2) @ rotate.T.astype(np.float32) * side
     y, x = np.indices(alpha.shape, dtype=np.float32)
     source = moved.reshape(motion.shape) + np.stack([x + left, y + top], -1)
-    warped = cv2.remap(photo.astype(np.float32), source.astype(np.float32), None, cv2.INTER_CUBIC,
-                       borderMode=cv2.BORDER_REFLECT_101)  # fmt: skip
+    warped = _sample(photo.astype(np.float32), source, cv2.INTER_CUBIC)
     old = photo[top:bottom, left:right].astype(np.float32)
     new = np.rint(np.clip(old + alpha[..., None] * (warped + added - old), 0, 255)).astype(np.uint8)
     result = photo.copy()
@@ -66,11 +65,18 @@ def find_change(before: np.ndarray, after: np.ndarray) -> Change:
     shown = np.clip((difference - UNCHANGED) / (CHANGED - UNCHANGED), 0, 1)
     shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size // 32 + 1,) * 2))
     alpha = np.where(shown > 0, cv2.GaussianBlur(shown, (0, 0), 0.01 * size), 0)
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), None)
+    still = np.zeros((size, size, 2), np.float32)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), still)
     flow = cv2.GaussianBlur(flow, (0, 0), 0.008 * size)
-    y, x = np.indices(flow.shape[:2], dtype=np.float32)
-    moved = cv2.remap(before, np.stack([x, y], -1) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    y, x = np.indices((size, size), dtype=np.float32)
+    moved = _sample(before, np.stack([x, y], -1) + flow, cv2.INTER_LINEAR)
     return Change(flow / size, after - moved, (alpha * _window(size)).astype(np.float32))
+
+
+def _sample(pixels: np.ndarray, points: np.ndarray, interpolation: int) -> np.ndarray:
+    """Pixels [H, W, 3] at points float [h, w, 2]; mirrored at the edge."""
+    x, y = np.ascontiguousarray(points.astype(np.float32)).transpose(2, 0, 1)
+    return cv2.remap(pixels, x, y, interpolation, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _parts(change: Change) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -105,9 +111,8 @@ def _in_photo(part: np.ndarray, face: AlignedFace, box: tuple[int, int, int, int
     at_size = AlignedFace(part, face.quad)  # the same square, cut into pixels of the map's own size
     to_map = at_size.inverse.copy()
     to_map[:, 2] += to_map[:, :2] @ [left, top]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # the matrix goes from the result to the map
-    return cv2.warpAffine(part, np.linalg.inv(np.vstack([to_map, [0, 0, 1]]))[:2], (right - left, bottom - top),
-                          flags=flags & ~cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT)  # fmt: skip
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # the matrix leads from the result to the map
+    return cv2.warpAffine(part, to_map, (right - left, bottom - top), flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
 
 def _inside(movable: np.ndarray, face: AlignedFace) -> np.ndarray:

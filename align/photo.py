@@ -114,6 +114,20 @@ class Photo:
         colours[...] = np.clip(colours + step * change, 0, top)
         return replace(self, pixels=_rgb8(samples), samples=samples)
 
+    def check_output(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Raises PhotoError where `save` would refuse this path; worth knowing before long work."""
+        path = Path(path)
+        if path.suffix.lower() not in ENCODERS:
+            raise PhotoError(f"cannot write {path.name}: give a name that ends in {', '.join(ENCODERS)}")
+        if not path.parent.is_dir():
+            raise PhotoError(f"there is no folder {path.parent}: make it first, or choose another")
+        if path.is_dir():
+            raise PhotoError(f"{path} is a folder: give the name of a file in it")
+        if path.exists() and not overwrite:
+            raise PhotoError(f"{path} exists: choose another name, or give --overwrite")
+        if not os.access(path.parent, os.W_OK):
+            raise PhotoError(f"{path.parent} may not be written to: choose another folder")
+
     def save(self, path: str | Path, *, overwrite: bool = False, edited: bool = True) -> None:
         """Writes the file, whole or not at all, in the format that its name ends in.
 
@@ -121,21 +135,12 @@ class Photo:
         compression that the photo came with and has no alpha.
         """
         path = Path(path)
-        encode = ENCODERS.get(path.suffix.lower())
-        if encode is None:
-            raise PhotoError(f"cannot write {path.name}: give a name that ends in {', '.join(ENCODERS)}")
-        if not path.parent.is_dir():
-            raise PhotoError(f"there is no folder {path.parent}: make it first, or choose another")
-        if path.is_dir():
-            raise PhotoError(f"{path} is a folder: give the name of a file in it")
-        if path.exists() and not overwrite:
-            raise PhotoError(f"{path} exists: choose another name, or say that it may be overwritten")
+        self.check_output(path, overwrite=overwrite)
+        encode = ENCODERS[path.suffix.lower()]
         try:
             data = encode(replace(self, xmp=_packet(self.xmp, edited)))
         except (OSError, ValueError, RuntimeError) as error:
-            raise PhotoError(
-                f"cannot write {path.name} ({error}): try .png, which has fewer limits"
-            ) from error
+            raise PhotoError(f"cannot write {path.name} ({error}): try .png, which has fewer limits") from error
         _write(path, data)
 
 
@@ -149,8 +154,7 @@ def read_mask(path: str | Path, photo_size: tuple[int, int]) -> np.ndarray:
     (height, width), (rows, columns) = mask.pixels.shape[:2], photo_size
     if (height, width) != (rows, columns):
         raise PhotoError(
-            f"{path.name} is {width} x {height} px, the photo {columns} x {rows}: "
-            "paint the mask on the photo itself"
+            f"{path.name} is {width} x {height} px, the photo {columns} x {rows}: paint the mask on the photo itself"
         )
     light, alpha = _luma(mask.pixels).astype(np.float32), _alpha(mask.samples)
     if alpha is not None:
@@ -185,15 +189,12 @@ def _open(path: Path, data: bytes) -> Image.Image:
     """
     reader = _reader(data)
     if reader is None:
-        raise PhotoError(
-            f"{path.name} is not a photo that can be read here: give a JPEG, PNG, WebP or HEIC file"
-        )
+        raise PhotoError(f"{path.name} is not a photo that can be read here: give a JPEG, PNG, WebP or HEIC file")
     image = reader(io.BytesIO(data))
     width, height = image.size
     if max(width, height) > MAX_SIDE:
         raise PhotoError(
-            f"{path.name} is {width} x {height} px; "
-            f"photodrag takes at most {MAX_SIDE} px a side: make it smaller first"
+            f"{path.name} is {width} x {height} px; photodrag takes at most {MAX_SIDE} px a side: make it smaller first"
         )
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise PhotoError(f"{path.name} is animated: save one picture of it first")
@@ -221,9 +222,7 @@ def _decode(path: Path, image: Image.Image, data: bytes) -> tuple[np.ndarray, by
     if image.format == "PNG" and data[24] == 16:  # bits; Pillow would keep 8 of them
         return _decode_deep_png(data), icc
     clear = "transparency" in image.info
-    mode = {"1": "L", "L": "L", "I": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA", "RGBa": "RGBA"}.get(
-        image.mode, "RGB"
-    )
+    mode = {"1": "L", "L": "L", "I": "L", "LA": "LA", "La": "LA", "RGBA": "RGBA", "RGBa": "RGBA"}.get(image.mode, "RGB")
     samples = np.array(image.convert({"L": "LA", "RGB": "RGBA"}.get(mode, mode) if clear else mode))
     return samples.reshape(*samples.shape[:2], -1), icc
 
@@ -244,9 +243,7 @@ def _from_cmyk(path: Path, image: Image.Image, icc: bytes | None) -> tuple[np.nd
     try:
         rgb = ImageCms.profileToProfile(image, io.BytesIO(icc), srgb, outputMode="RGB")
     except ImageCms.PyCMSError as error:
-        raise PhotoError(
-            f"{path.name} has a CMYK profile that cannot be used: save it as RGB first"
-        ) from error
+        raise PhotoError(f"{path.name} has a CMYK profile that cannot be used: save it as RGB first") from error
     return np.array(rgb), srgb.tobytes()
 
 
@@ -482,12 +479,7 @@ def _png(photo: Photo) -> bytes:
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))
-    )
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(name)))
 
 
 ENCODERS: dict[str, Callable[[Photo], bytes]] = {

@@ -54,9 +54,7 @@ class DragStep:
 
 
 @torch.inference_mode(False)
-def drag(
-    generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfig = DragConfig()
-) -> Iterator[DragStep]:
+def drag(generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfig = DragConfig()) -> Iterator[DragStep]:
     """Drags the handles of `edit` in the picture of `latent` [num_ws, w_dim]; step 0 is the start.
 
     Raises BadEdit before the first step where the edit does not fit the picture.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def sample(features: Tensor, points: Tensor, size: int) -> Tensor:
-    """Bilinear features [..., C] of a map [1, C, f, f] at points [..., 2] of an image size x size; clamped at its rim."""
+    """Bilinear features [..., C] of a map [1, C, f, f] at points [..., 2] of a size x size image; clamped."""
     # In grid_sample's coordinates the image's edges are -1 and 1, and pixel p has its centre at (2p + 1) / size - 1.
     grid = ((2 * points + 1) / size - 1).reshape(1, 1, -1, 2).to(features.dtype)
     seen = F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)  # [1, C, 1, K]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,7 @@ def load_perceptual(
 class LpipsTaps(nn.Module):
     """The trunk of an `lpips.LPIPS`, with its input scaling."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):
         super().__init__()
         self.scaling, self.trunk = model.scaling_layer, model.net
 
@@ -96,14 +96,14 @@ def _lpips(net: str, offline: bool) -> Perceptual:
     return from_lpips(model, f"LPIPS ({net})")
 
 
-def from_lpips(model: nn.Module, name: str) -> Perceptual:
+def from_lpips(model: Any, name: str) -> Perceptual:
     """An `lpips.LPIPS` as a Perceptual: the same figure, with the target's features computed only once."""
     heads = [lin.model[-1].weight.detach() for lin in model.lins]
     return Perceptual(name, LpipsTaps(model).eval().requires_grad_(False), heads)
 
 
 @cache
-def _lpips_package():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _lpips_package() -> Any:
     """The lpips package. It imports torchvision, whose CUDA build cannot start on a CPU-only torch: its import
     describes two operators that only its own binary defines. Declaring them is enough; nothing here calls them.
     """

@@ -27,8 +27,8 @@ class PivotConfig:
 
     space: Literal["w+", "w"] = "w+"
     """w+: one row per layer, nearer to the photo; w: one row for all, easier to edit."""
-    steps: int = 150
-    learning_rate: float = 0.05
+    steps: int = 100
+    learning_rate: float = 0.1
     """Adam's, at its peak, in units of the generator's spread of W."""
     ramp_up: float = 0.05
     """Share of the steps in which the learning rate rises."""
@@ -36,7 +36,7 @@ class PivotConfig:
     """Share of the steps in which it falls."""
     noise: float = 0.05
     """Noise on the latent at the start, in units of the spread; it is gone after three quarters of the steps."""
-    pixel_weight: float = 1.0
+    pixel_weight: float = 3.0
     """Weight of the mean squared pixel difference, beside the perceptual distance."""
     mean_weight: float = 0.003
     """Weight of the mean squared distance to the mean latent, in units of the spread."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
 
 from drag import DragConfig
 from inversion import PerceptualName, PivotConfig, TuneConfig
@@ -15,7 +14,9 @@ class Config:
     """How hard each stage tries."""
 
     perceptual: PerceptualName | None = None
-    """How alike two faces look; by default ST-LPIPS for the embedded generator, LPIPS where it can be had for others."""
+    """How alike two faces look; by default ST-LPIPS for the embedded generator, else LPIPS if it can be had."""
+    perceptual_size: int | None = None
+    """Side of the pictures that it compares; by default half the generator's, at most 256."""
     pivot: PivotConfig = field(default_factory=PivotConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     drag: DragConfig = field(default_factory=DragConfig)
@@ -24,8 +25,3 @@ class Config:
         """The same settings with that seed in all that is random."""
         replace = dataclasses.replace
         return replace(self, pivot=replace(self.pivot, seed=seed), tune=replace(self.tune, seed=seed))
-
-
-def as_settings(config: Any) -> dict[str, Any]:
-    """A stage's config as JSON takes it."""
-    return dataclasses.asdict(config)

@@ -9,9 +9,8 @@ People give points in their photo; inside, points and masks live in the aligned 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch import Tensor
 from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, paste
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, load_perceptual, pivot, tune
-from pipeline.config import Config, as_settings
+from pipeline.config import Config
 from pipeline.progress import keep_last
 from pipeline.record import Record, read_record, write_atomically, write_record
 from weights import Generator, load_generator, sha256_of, to_image, to_pixels
@@ -60,6 +59,7 @@ class EditSession:
 
     def __init__(self, folder: Path, config: Config = Config(), device: torch.device | str = "cpu"):
         self.folder, self.config, self.device = Path(folder), config, torch.device(device)
+        self._inversion: tuple[str, Inversion] | None = None  # with the sha256 of the file it was read from
 
     # --- align ---------------------------------------------------------------------------------------------
 
@@ -82,21 +82,22 @@ class EditSession:
 
     # --- invert --------------------------------------------------------------------------------------------
 
-    def invert(self, generator: str = "embedded") -> Iterator[PivotStep | TuneStep]:
-        """Searches the pivot, then tunes the generator; what each has reached is on disk however the loop ends."""
-        yield from self.find_pivot(generator)
-        yield from self.tune()
+    def invert(self, generator: str = "embedded", *, only_if_needed: bool = False) -> Iterator[PivotStep | TuneStep]:
+        """Searches the pivot, then tunes the generator; what each has reached is on disk however the loop ends.
 
-    def find_pivot(self, generator: str = "embedded") -> Iterator[PivotStep]:
+        With `only_if_needed`, a result that is there, finished and made with the same settings is kept.
+        """
         base = load_generator(generator, self.device)
         perceptual = self._perceptual(base)
-        settings = {
-            "generator": generator,
-            "generator_sha256": base.sha256,
-            "perceptual": perceptual.name,
-            **as_settings(self.config.pivot),
-        }
+        measured = {"perceptual": perceptual.name, "perceptual_size": perceptual.size}
+        searched = {"generator": generator, "generator_sha256": base.sha256, **measured, **asdict(self.config.pivot)}
+        tuned = {**measured, **asdict(self.config.tune)}
+        if not (only_if_needed and self.is_done("pivot", searched)):
+            yield from self._find_pivot(base, perceptual, searched)
+        if not (only_if_needed and self.is_done("tuned", tuned)):
+            yield from self._tune(base, perceptual, tuned)
 
+    def _find_pivot(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[PivotStep]:
         def save(step: PivotStep) -> None:
             done = {"done": step.index == step.limit, "score": step.score}
             record = Record("pivot", {"latent": step.latent.cpu().numpy()}, {**settings, **done})
@@ -105,23 +106,19 @@ class EditSession:
         target = to_image(self.face(base.resolution).pixels, self.device)
         yield from keep_last(pivot(base, target, perceptual, self.config.pivot), save)
 
-    def tune(self) -> Iterator[TuneStep]:
-        record = self._read("pivot")
-        base = self._base_generator()
-        perceptual = self._perceptual(base)
+    def _tune(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[TuneStep]:
         before = dict(base.network.synthesis.named_parameters())
 
         def save(step: TuneStep) -> None:
             # The difference to the base is small, so half precision holds it to far below a pixel's step.
             arrays = {name: (new - before[name]).half().cpu().numpy() for name, new in step.weights.items()}
             done = {"done": step.arrived or step.index == step.limit, "score": step.score}
-            settings = {"perceptual": perceptual.name, **as_settings(self.config.tune), **done}
-            self._write("tuned", Record("tuned", arrays, settings), [self._path("pivot"), self._path("face")])
+            inputs = [self._path("pivot"), self._path("face")]
+            self._write("tuned", Record("tuned", arrays, {**settings, **done}), inputs)
 
-        latent = torch.from_numpy(record.arrays["latent"]).to(self.device)
+        latent = torch.from_numpy(self._read("pivot").arrays["latent"]).to(self.device)
         target = to_image(self.face(base.resolution).pixels, self.device)
         yield from keep_last(tune(base, latent, target, perceptual, self.config.tune), save)
-        self.__dict__.pop("inversion", None)  # the next use reads the new one
 
     # --- drag ----------------------------------------------------------------------------------------------
 
@@ -133,26 +130,28 @@ class EditSession:
         Stands on the current edit, or with `from_photo` on the photo. Raises BadEdit before the first step.
         """
         parent = None if from_photo else self.current_edit
-        face = self.face(self.inversion.generator.resolution)
-        edit = self.to_face(face, handles, targets, mask)
+        edit = self.to_face(handles, targets, mask, self.inversion.generator.resolution)
         number = max(self._edit_numbers(), default=0) + 1
         inputs = [self._path("tuned"), self._path("pivot"), *([self._edit_path(parent.number)] if parent else [])]
 
         def save(step: DragStep) -> None:
             done = {"parent": parent.number if parent else None, "steps": step.index, "arrived": step.arrived,
                     "score": step.score}  # fmt: skip
-            record = Record("edit", _edit_arrays(edit, step, mask), {**as_settings(self.config.drag), **done})
+            record = Record("edit", _edit_arrays(edit, step, mask), {**asdict(self.config.drag), **done})
             self._write(f"edits/{number:03}", record, inputs)
 
         start = parent.latent if parent else self.inversion.latent
         yield from keep_last(drag(self.inversion.generator, start, edit, self.config.drag), save)
 
     def to_face(
-        self, face: AlignedFace, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray | None
+        self, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray | None, size: int = PREVIEW_SIZE
     ) -> DragEdit:
-        """An edit given in the photo's pixels as one in the aligned face's. Raises BadEdit."""
+        """An edit given in the photo's pixels as one in those of the aligned face, size x size. Raises BadEdit."""
+        face = self.face(size)
         if mask is not None and mask.shape != self.photo.pixels.shape[:2]:
-            raise BadEdit(f"the mask is {mask.shape[::-1]}, the photo {self.photo.pixels.shape[1::-1]}: same size, please")
+            raise BadEdit(
+                f"the mask is {mask.shape[::-1]}, the photo {self.photo.pixels.shape[1::-1]}: same size, please"
+            )
         movable = None if mask is None else face.mask_from_photo(mask)
         edit = DragEdit(face.from_photo(handles), face.from_photo(targets), movable)
         edit.check(face.size, face.scale)
@@ -202,8 +201,15 @@ class EditSession:
         """The aligned face, cut from the photo at size x size pixels."""
         return AlignedFace.crop(self.photo.pixels, self._read("face").arrays["quad"], size)
 
-    @cached_property
+    @property
     def inversion(self) -> Inversion:
+        """The face as the tuned generator draws it; read again only when its file has changed."""
+        digest = sha256_of(self._path("tuned")) if self._path("tuned").is_file() else ""
+        if self._inversion is None or self._inversion[0] != digest:
+            self._inversion = (digest, self._read_inversion())
+        return self._inversion[1]
+
+    def _read_inversion(self) -> Inversion:
         latent = torch.from_numpy(self._read("pivot").arrays["latent"]).to(self.device)
         base = self._base_generator()
         before = dict(base.network.synthesis.named_parameters())
@@ -228,7 +234,7 @@ class EditSession:
         latent = torch.from_numpy(arrays["latent"]).to(self.device)
         return Edit(number, record.settings["parent"], asked, latent, arrays["ended"], mask)
 
-    def has_current(self, stage: str, settings: dict[str, Any]) -> bool:
+    def is_done(self, stage: str, settings: dict[str, Any]) -> bool:
         """Whether a stage's result is there, finished, up to date and made with these settings."""
         try:
             found = self._read(stage).settings
@@ -283,8 +289,9 @@ class EditSession:
         return generator
 
     def _perceptual(self, generator: Generator) -> Perceptual:
-        default: PerceptualName = "st-lpips-alex" if generator.name == "embedded" else "auto"
-        return load_perceptual(self.config.perceptual or default, self.device)
+        default: PerceptualName = "st-lpips-vgg" if generator.name == "embedded" else "auto"
+        size = self.config.perceptual_size or min(256, generator.resolution // 2)
+        return load_perceptual(self.config.perceptual or default, self.device, size=size)
 
 
 _COMMAND = {"face": "align", "pivot": "invert", "tuned": "invert", "edit": "drag"}

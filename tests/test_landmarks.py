@@ -165,9 +165,7 @@ def test_two_faces_are_numbered_from_left_to_right():
 @pytest.mark.parametrize("which", [0, 3, -1, "3", "left", ""])
 def test_a_face_that_is_not_there(which):
     faces = [only_face("lisa1.jpg"), only_face("lisa2.jpg")]
-    with pytest.raises(
-        FaceIndexError, match=r"of 2: `photodrag faces photo.jpg` numbers|a number from 1 to 2"
-    ):
+    with pytest.raises(FaceIndexError, match=r"of 2: `photodrag faces photo.jpg` numbers|a number from 1 to 2"):
         choose_face(faces, which)
 
 
@@ -195,9 +193,7 @@ def test_the_photo_is_not_changed():
 def test_what_is_drawn_is_there(scale):
     pixels = scaled(picture("lisa2.jpg"), scale)
     face = only_face("lisa2.jpg")
-    face = Face(
-        tuple(v * scale for v in face.box), (face.points + 0.5) * scale - 0.5, face.score, face.detector
-    )
+    face = Face(tuple(v * scale for v in face.box), (face.points + 0.5) * scale - 0.5, face.score, face.detector)
     drawn = draw_faces(pixels, [face])
     changed = (drawn != pixels).any(2)
     x, y = np.rint(face.points).astype(int).T

@@ -94,9 +94,7 @@ def test_every_orientation_gives_the_same_upright_pixels(tmp_path, orientation, 
     path = png(tmp_path / "turned.png", stored)
     exif = camera_exif(orientation).tobytes().removeprefix(b"Exif\0\0")
     data = path.read_bytes()
-    path.write_bytes(
-        data[:33] + photo_module._chunk(b"eXIf", exif) + data[33:]
-    )  # after the signature and IHDR
+    path.write_bytes(data[:33] + photo_module._chunk(b"eXIf", exif) + data[33:])  # after the signature and IHDR
     photo = Photo.load(path)
     assert np.array_equal(photo.samples, upright)
     photo.save(tmp_path / "out.jpg")
@@ -194,9 +192,7 @@ def test_lossless_round_trip(tmp_path, dtype, channels):
     assert again.samples.dtype == dtype and np.array_equal(again.samples, photo.samples)
     # And what others read: OpenCV knows nothing of ours.
     read = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED).reshape(6, 8, -1)
-    assert read.dtype == dtype and np.array_equal(
-        read[..., -1], photo.samples[..., -1 if channels in (2, 4) else 0]
-    )
+    assert read.dtype == dtype and np.array_equal(read[..., -1], photo.samples[..., -1 if channels in (2, 4) else 0])
     if dtype == np.uint8 and channels >= 3:
         photo.save(tmp_path / "a.webp")
         again = Photo.load(tmp_path / "a.webp")
@@ -318,9 +314,7 @@ def bad_file(folder: Path, kind: str) -> Path:
     if kind == "folder":
         path.mkdir()
     elif kind != "missing":
-        path.write_bytes(
-            {"empty": b"", "text": b"hello, I am a text", "cut": LISA.read_bytes()[:200_000]}[kind]
-        )
+        path.write_bytes({"empty": b"", "text": b"hello, I am a text", "cut": LISA.read_bytes()[:200_000]}[kind])
     return path
 
 
@@ -359,9 +353,7 @@ def test_a_cut_deep_png_is_refused(tmp_path):
 def test_too_large_is_said_from_the_header(tmp_path, monkeypatch):
     Image.new("1", (20000, 3000)).save(tmp_path / "photo.png")
     monkeypatch.setattr(photo_module, "_decode", None)  # must not be reached
-    with pytest.raises(
-        PhotoError, match=r"photo.png is 20000 x 3000 px; .* 16384 px a side: make it smaller first"
-    ):
+    with pytest.raises(PhotoError, match=r"photo.png is 20000 x 3000 px; .* 16384 px a side: make it smaller first"):
         Photo.load(tmp_path / "photo.png")
 
 

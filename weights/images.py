@@ -1,4 +1,4 @@
-"""Where pictures cross between numpy and the networks: uint8-valued [H, W, 3] RGB there, [1, 3, H, W] in [-1, 1] here."""
+"""Where pictures cross from numpy, [H, W, 3] RGB of 0..255, to the networks, [1, 3, H, W] in [-1, 1], and back."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""What an edit did: how far points are from where they should be, whose face it still is, pictures side by side."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from align import NoFaceFound, choose_face, face_descriptor, find_faces
+
+LABEL_HEIGHT = 28
+
+
+def identity_distance(a: np.ndarray, b: np.ndarray) -> float | None:
+    """dlib's distance between the largest faces of two photos; one person is below 0.6. None: no face in one."""
+    try:
+        first, second = (face_descriptor(p, choose_face(find_faces(p))) for p in (a, b))
+    except NoFaceFound:
+        return None
+    return float(np.linalg.norm(first - second))
+
+
+def differing_outside(a: np.ndarray, b: np.ndarray, quad: np.ndarray) -> int:
+    """How many pixels of two photos [H, W, 3] differ outside a face's square `quad` [4, 2]."""
+    drawn = cv2.fillConvexPoly(np.zeros(a.shape[:2], np.uint8), np.rint(quad).astype(np.int32), (1,))
+    inside = cv2.dilate(drawn, np.ones((3, 3), np.uint8))  # fillConvexPoly rounds the corners
+    return int(((a != b).any(2) & (inside == 0)).sum())
+
+
+def strip(pictures: dict[str, np.ndarray], height: int = 400) -> np.ndarray:
+    """Pictures uint8 [H, W, 3] side by side at one height, each under its name."""
+    columns = [_labelled(name, picture, height) for name, picture in pictures.items()]
+    return np.concatenate(columns, axis=1)
+
+
+def with_arrows(picture: np.ndarray, handles: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The picture with an arrow from each handle to its target, in its own pixels."""
+    drawn = picture.copy()
+    width = max(1, round(max(picture.shape[:2]) / 300))
+    for handle, target in zip(np.rint(handles).astype(int), np.rint(targets).astype(int), strict=True):
+        cv2.arrowedLine(drawn, handle.tolist(), target.tolist(), (255, 255, 255), 3 * width, tipLength=0.35)
+        cv2.arrowedLine(drawn, handle.tolist(), target.tolist(), (220, 30, 60), width, tipLength=0.35)
+    return drawn
+
+
+def _labelled(name: str, picture: np.ndarray, height: int) -> np.ndarray:
+    width = round(picture.shape[1] * height / picture.shape[0])
+    column = Image.new("RGB", (width, height + LABEL_HEIGHT), "white")
+    column.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS), (0, LABEL_HEIGHT))
+    ImageDraw.Draw(column).text((6, 4), name, fill="black", font=ImageFont.load_default(18))
+    return np.array(column)
