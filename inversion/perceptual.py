@@ -52,6 +52,7 @@ class Perceptual:
         return self.distance(a, self.describe(b))
 
 
+@torch.inference_mode(False)
 def load_perceptual(
     name: PerceptualName, device: torch.device | str = "cpu", *, size: int = 256, offline: bool = False
 ) -> Perceptual:

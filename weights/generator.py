@@ -81,6 +81,7 @@ class Generator:
         return Generator(network.requires_grad_(False), self.name, self.sha256)
 
 
+@torch.inference_mode(False)
 def load_generator(name_or_path: str | Path = "embedded", device: torch.device | str = "cpu") -> Generator:
     """The embedded generator, or one from a safetensors file with the settings in its metadata.
 

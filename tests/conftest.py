@@ -1,0 +1,71 @@
+"""What several tests share: the real photos, small networks, and a generator whose latent is the answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from align import AlignedFace, ffhq_quad
+from weights import Generator, StyleGAN2, StyleGAN2Config
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def lisa() -> np.ndarray:
+    return np.array(Image.open(DATA / "lisa1.jpg").convert("RGB"))
+
+
+@pytest.fixture(scope="session")
+def lisa_points() -> np.ndarray:
+    """dlib's 68 points of lisa1."""
+    return np.load(DATA / "ffhq_golden.npz")["landmarks"].astype(np.float64)
+
+
+def small_generator(resolution: int = 32, seed: int = 0) -> Generator:
+    """A random network of few channels."""
+    torch.manual_seed(seed)
+    config = StyleGAN2Config(resolution, z_dim=8, w_dim=8, mapping_layers=2, channel_base=256, channel_max=8)
+    network = StyleGAN2(config).eval().requires_grad_(False)
+    return Generator(network, "small", "0" * 64)
+
+
+@dataclass(frozen=True)
+class BlobGenerator:
+    """Draws blobs whose middle is the sum of the latent's rows 0 and 1; the other rows brighten the picture.
+
+    Its features are bumps of several widths and places around the middle, so that a point has a look of its own.
+    """
+
+    resolution: int = 128
+    num_ws: int = 8
+    w_dim: int = 2
+    spread: float = 8.0  # pixels: what a learning rate is measured in
+    device: torch.device = torch.device("cpu")
+
+    def features(self, latents: torch.Tensor, block: int) -> torch.Tensor:
+        middle = latents[:, :2].sum(1)  # [n, 2], pixels
+        line = (torch.arange(block) + 0.5) * self.resolution / block - 0.5
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        maps = []
+        for dx, dy, width in [(0, 0, 8), (6, 0, 12), (-6, 0, 12), (0, 6, 12), (0, -6, 12), (9, 9, 20), (-9, 9, 20)]:
+            far = (x - middle[:, 0, None, None] - dx) ** 2 + (y - middle[:, 1, None, None] - dy) ** 2
+            maps.append(torch.exp(-far / (2 * width**2)))
+        return torch.stack(maps, 1)  # [n, 7, block, block]
+
+    def render(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.features(latents, self.resolution)[:, :3] * 2 - 1 + latents[:, 2:].sum() * 0.01
+
+    def latent_at(self, x: float, y: float) -> torch.Tensor:
+        latent = torch.zeros(self.num_ws, self.w_dim)
+        latent[0] = torch.tensor([x, y])
+        return latent
+
+
+def lisa_face(size: int) -> AlignedFace:
+    """lisa1's face as an FFHQ crop."""
+    photo = np.array(Image.open(DATA / "lisa1.jpg").convert("RGB"))
+    return AlignedFace.crop(photo, ffhq_quad(np.load(DATA / "ffhq_golden.npz")["landmarks"]), size)

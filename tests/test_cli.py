@@ -1,0 +1,169 @@
+"""The command line: the whole way in one command, and one clear line for every mistake."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import DATA
+from PIL import Image
+
+from align import Photo
+from drag import BadEdit
+from pipeline import EditSession
+from pipeline.cli import main, parse_drags
+
+FEW = ["--pivot.steps", "2", "--tune.steps", "2", "--drag.steps", "10", "--device", "cpu"]
+MOUTH = "260,610:240,590"
+
+
+def photodrag(monkeypatch, *arguments: object) -> int:
+    """Runs the command; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["photodrag", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, str):  # what Python itself would print before leaving with 1
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
+    return 0
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "me.jpg"
+    path.write_bytes((DATA / "lisa1.jpg").read_bytes())
+    return path
+
+
+def test_edit_goes_the_whole_way(monkeypatch, tmp_path, photo, capsys, caplog) -> None:
+    caplog.set_level("INFO")
+    out = tmp_path / "out.jpg"
+    assert photodrag(monkeypatch, "edit", photo, "--drag", MOUTH, "--drag", "310,420:335,405", "-o", out, *FEW) == 0
+    before, after = Photo.load(photo), Photo.load(out)
+    assert after.format == "JPEG" and after.pixels.shape == before.pixels.shape
+    assert (before.pixels != after.pixels).any()
+    assert b"compositeWithTrainedAlgorithmicMedia" in (after.xmp or b"")
+    said = capsys.readouterr()
+    assert "stopped after 10 of 10 steps" in said.out or "arrived" in said.out
+    assert "perceptual distance: ST-LPIPS (vgg)" in caplog.text
+    assert photo.read_bytes() == (DATA / "lisa1.jpg").read_bytes()
+
+    # Again: the inversion is there already, an existing output is refused, and --overwrite is heard.
+    assert photodrag(monkeypatch, "edit", photo, "--drag", MOUTH, "-o", out, *FEW) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert photodrag(monkeypatch, "edit", photo, "--drag", MOUTH, "-o", out, "--overwrite", *FEW) == 0
+    assert "pivot" not in capsys.readouterr().err
+    assert EditSession(tmp_path / "out.session").current_edit.parent is None
+
+
+def test_stages_one_at_a_time(monkeypatch, tmp_path, photo, capsys) -> None:
+    session = tmp_path / "s"
+    for command in (
+        ["align", session, "--photo", photo],
+        ["invert", session, *FEW],
+        ["drag", session, "--drag", MOUTH, *FEW],
+        ["drag", session, "--drag", "310,420:335,405", *FEW],
+        ["export", session],
+        ["export", session, "-o", tmp_path / "result.png"],
+    ):
+        assert photodrag(monkeypatch, *command) == 0, capsys.readouterr().err
+    assert (session / "result.jpg").is_file() and (tmp_path / "result.png").is_file()
+    assert EditSession(session).current_edit.parent == 1
+
+
+def test_faces_are_numbered(monkeypatch, tmp_path, photo, capsys) -> None:
+    assert photodrag(monkeypatch, "faces", photo, "-o", tmp_path / "faces.png") == 0
+    assert "face 1: " in capsys.readouterr().out
+    assert Photo.load(tmp_path / "faces.png").pixels.shape == Photo.load(photo).pixels.shape
+
+
+def test_parse_drags() -> None:
+    handles, targets = parse_drags(["310,420:335,405", " 1.5, 2 : -3 ,4.25"])
+    assert handles.tolist() == [[310, 420], [1.5, 2]] and targets.tolist() == [[335, 405], [-3, 4.25]]
+    for bad in ("310,420", "a,b:c,d", "1,2:3", "1,2:3,4,5", ""):
+        with pytest.raises(BadEdit, match="is not x,y:x,y"):
+            parse_drags([bad])
+
+
+def blank(path: Path, size: tuple[int, int] = (200, 200)) -> Path:
+    Image.new("RGB", size, "grey").save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("missing.jpg", lambda path: None, "no file"),
+        ("empty.jpg", lambda path: path.write_bytes(b""), "is empty"),
+        ("text.jpg", lambda path: path.write_text("hello"), "not a photo"),
+        ("cut.jpg", lambda path: path.write_bytes((DATA / "lisa1.jpg").read_bytes()[:9000]), "damaged or cut short"),
+        ("blank.png", blank, "no face found"),
+        ("wide.png", lambda path: blank(path, (20000, 8)), "20000 x 8 px"),
+    ],
+)
+def test_photos_that_cannot_be_used(monkeypatch, tmp_path, capsys, name, make, message) -> None:
+    make(tmp_path / name)
+    assert photodrag(monkeypatch, "edit", tmp_path / name, "--drag", MOUTH, "-o", tmp_path / "out.png", *FEW) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("photodrag: ") and message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to drag"),
+        (["--drag", "310,420"], "is not x,y:x,y"),
+        (["--drag", "310,420:310,420"], "already at its target"),
+        (["--drag", "310,420:310,3000"], "px outside"),
+        (["--drag", MOUTH, "--face", "7"], "face 7 of 1"),
+        (["--drag", MOUTH, "--face", "tall"], "give a number"),
+        (["--drag", MOUTH, "--generator", "nobody"], "no generator"),
+        (["--drag", MOUTH, "--mask", "SMALL"], "paint the mask on the photo itself"),
+        (["--drag", MOUTH, "--mask", "BLACK"], "nothing may change"),
+        (["--drag", MOUTH, "--mask", "ELSEWHERE"], "none of the handles"),
+        (["--drag", MOUTH, "-o", "PHOTO"], "--overwrite"),
+        (["--drag", MOUTH, "-o", "NOWHERE"], "no folder"),
+        (["--drag", MOUTH, "-o", "BMP"], "cannot write"),
+    ],
+)
+def test_mistakes_cost_a_line_and_nothing_else(monkeypatch, tmp_path, photo, capsys, arguments, message) -> None:
+    elsewhere = np.zeros((800, 600), np.uint8)
+    elsewhere[:50, :50] = 255
+    blank(tmp_path / "small.png")
+    Image.new("L", (600, 800)).save(tmp_path / "black.png")
+    Image.fromarray(elsewhere).save(tmp_path / "elsewhere.png")
+    places = {"SMALL": "small.png", "BLACK": "black.png", "ELSEWHERE": "elsewhere.png", "PHOTO": "me.jpg",
+              "NOWHERE": "none/out.jpg", "BMP": "out.bmp"}  # fmt: skip
+    arguments = [tmp_path / places[a] if a in places else a for a in arguments]
+    output = [] if "-o" in arguments else ["-o", tmp_path / "out.jpg"]
+    assert photodrag(monkeypatch, "edit", photo, *arguments, *output, *FEW) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("photodrag: ") and message in error
+    assert "Traceback" not in error and "pivot:" not in error  # said before the long work
+    assert photo.read_bytes() == (DATA / "lisa1.jpg").read_bytes()
+    assert not (tmp_path / "out.jpg").exists()
+
+
+def test_ctrl_c_keeps_the_last_step(monkeypatch, tmp_path, photo, capsys) -> None:
+    session = tmp_path / "s"
+    assert photodrag(monkeypatch, "align", session, "--photo", photo) == 0
+    assert photodrag(monkeypatch, "invert", session, *FEW) == 0
+    from pipeline import cli
+
+    update = cli.tqdm.update
+
+    def interrupted(self, n=1):
+        update(self, n)
+        if self.n >= 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.tqdm, "update", interrupted)
+    assert photodrag(monkeypatch, "drag", session, "--drag", MOUTH, *FEW) == 130
+    assert "what was done is kept" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert EditSession(session).current_edit is not None
+    assert photodrag(monkeypatch, "export", session, "-o", tmp_path / "kept.png") == 0

@@ -1,0 +1,84 @@
+"""The drag on a generator whose latent is the answer, and what it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import BlobGenerator
+
+from drag import BadEdit, DragConfig, DragEdit, drag
+from pipeline import finish
+
+CONFIG = DragConfig(learning_rate=0.05)
+
+
+def test_the_blob_arrives_and_locked_rows_stay() -> None:
+    blobs = BlobGenerator()
+    start = blobs.latent_at(50, 60)
+    last = finish(drag(blobs, start, DragEdit([[50, 60]], [[62, 55]]), CONFIG))
+    assert last.arrived and last.index < last.limit
+    assert last.score <= 1.0  # pixels of a 512-pixel face
+    np.testing.assert_allclose(last.latent[:2].sum(0), [62, 55], atol=0.5)
+    np.testing.assert_allclose(last.handles, [[62, 55]], atol=0.25)
+    assert torch.equal(last.latent[6:], start[6:])
+    assert torch.equal(start, blobs.latent_at(50, 60))  # the caller's is as it was
+
+
+@pytest.mark.parametrize("resolution", [64, 128, 256])
+def test_lengths_scale_with_the_resolution(resolution: int) -> None:
+    blobs = BlobGenerator(resolution=resolution, spread=resolution / 16)
+    unit = resolution / 512
+    handle = np.array([[200.0, 220.0]]) * unit
+    edit = DragEdit(handle, handle + np.array([[32.0, 0.0]]) * unit)
+    last = finish(drag(blobs, blobs.latent_at(*handle[0]), edit, CONFIG))
+    assert last.arrived
+    assert np.hypot(*(last.handles - edit.targets)[0]) <= 1.0 * unit
+
+
+def test_a_mask_holds_what_may_not_move() -> None:
+    """The blob is the whole picture, so a mask that forbids most of it keeps the blob from moving as far."""
+    blobs = BlobGenerator()
+    movable = np.zeros((128, 128), bool)
+    movable[58:63, 48:53] = True
+    edit = DragEdit([[50, 60]], [[62, 60]])
+    free = finish(drag(blobs, blobs.latent_at(50, 60), edit, CONFIG))
+    held = finish(drag(blobs, blobs.latent_at(50, 60), DragEdit(edit.handles, edit.targets, movable), CONFIG))
+    assert free.arrived and not held.arrived
+    assert held.handles[0, 0] < 53
+
+
+def test_steps_run_out_and_say_so() -> None:
+    blobs = BlobGenerator()
+    steps = list(
+        drag(blobs, blobs.latent_at(50, 60), DragEdit([[50, 60]], [[80, 60]]), DragConfig(steps=3, learning_rate=0.01))
+    )
+    assert [step.index for step in steps] == [0, 1, 2, 3]
+    assert not any(step.arrived for step in steps)
+
+
+def test_five_handles_must_come_nearer_than_six() -> None:
+    blobs = BlobGenerator()
+    for count, within in ((5, 1.0), (6, 2.0)):
+        handles = np.repeat([[50.0, 60.0]], count, 0)
+        edit = DragEdit(handles, handles + [within * 0.25 * 0.9, 0])  # 0.9 of what counts as arrived
+        assert next(drag(blobs, blobs.latent_at(50, 60), edit, CONFIG)).arrived
+        edit = DragEdit(handles, handles + [within * 0.25 * 1.1, 0])
+        assert not next(drag(blobs, blobs.latent_at(50, 60), edit, CONFIG)).arrived
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda: DragEdit([[200, 60]], [[62, 60]]), "handle 1 lies 72 px outside"),
+        (lambda: DragEdit([[50, 60]], [[50, -11]]), "target 1 lies 10 px outside"),
+        (lambda: DragEdit([[50, 60], [9, 9]], [[51, 60], [9, 9]]), "handle 2 is already at its target"),
+        (lambda: DragEdit([[50, 60]], [[62, 60]], np.zeros((128, 128), bool)), "lets none of the handles move"),
+        (lambda: DragEdit([[50, 60]], [[62, 60]], np.ones((64, 64), bool)), "must be the same"),
+        (lambda: DragEdit([[np.nan, 60]], [[62, 60]]), "not a pair of numbers"),
+        (lambda: DragEdit([[50, 60]], [[62, 60], [1, 1]]), "must both be"),
+        (lambda: DragEdit(np.zeros((0, 2)), np.zeros((0, 2))), "needs a point"),
+    ],
+)
+def test_bad_edits_are_refused_before_the_first_step(edit, message: str) -> None:
+    blobs = BlobGenerator()
+    with pytest.raises(BadEdit, match=message):
+        next(drag(blobs, blobs.latent_at(50, 60), edit()))

@@ -1,0 +1,182 @@
+"""The whole way on a real photo, with few steps, and what the session's folder promises."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import DATA
+
+from align import Photo
+from drag import BadEdit, DragConfig
+from inversion import PivotConfig, TuneConfig
+from pipeline import Config, CorruptRecord, EditSession, StaleResult, finish
+
+CONFIG = Config(pivot=PivotConfig(steps=3), tune=TuneConfig(steps=3), drag=DragConfig(steps=12))
+HANDLES, TARGETS = np.array([[260.0, 610.0]]), np.array([[240.0, 590.0]])  # lisa1's mouth corner
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory) -> Path:
+    """A session that has been aligned and inverted, for tests to copy."""
+    session = EditSession(tmp_path_factory.mktemp("sessions") / "me", CONFIG)
+    session.add_photo(DATA / "lisa1.jpg")
+    session.align()
+    finish(session.invert())
+    return session.folder
+
+
+@pytest.fixture
+def session(inverted: Path, tmp_path: Path) -> EditSession:
+    shutil.copytree(inverted, tmp_path / "me")
+    return EditSession(tmp_path / "me", CONFIG)
+
+
+def test_the_photo_is_kept_untouched(session: EditSession) -> None:
+    assert (session.folder / "photo.jpg").read_bytes() == (DATA / "lisa1.jpg").read_bytes()
+
+
+def test_without_an_edit_the_result_is_the_photo(session: EditSession) -> None:
+    assert np.array_equal(session.result().pixels, session.photo.pixels)
+
+
+def test_an_edit_changes_the_face_and_nothing_outside_the_crop(session: EditSession, tmp_path: Path) -> None:
+    last = finish(session.drag(HANDLES, TARGETS))
+    assert last.index > 0
+    session.export(tmp_path / "out.png")
+    before, after = session.photo.pixels, Photo.load(tmp_path / "out.png").pixels
+    differs = (before != after).any(2)
+    assert differs.any()
+    y, x = np.nonzero(differs)
+    inside = session.face(128).from_photo(np.stack([x, y], 1))
+    assert inside.min() >= -0.5 and inside.max() <= 127.5
+
+
+def test_a_mask_is_kept_to_the_pixel(session: EditSession) -> None:
+    mask = np.zeros(session.photo.pixels.shape[:2], bool)
+    mask[540:680, 200:400] = True
+    finish(session.drag(HANDLES, TARGETS, mask))
+    assert np.array_equal(session.current_edit.mask, mask)
+    differs = (session.result().pixels != session.photo.pixels).any(2)
+    assert not differs[~mask].any()
+
+
+def test_a_second_drag_goes_on_from_the_first(session: EditSession) -> None:
+    finish(session.drag(HANDLES, TARGETS))
+    first = session.current_edit
+    start = next(session.drag(HANDLES + 100, TARGETS + 130))
+    torch.testing.assert_close(start.latent, first.latent)
+    finish(session.drag(HANDLES + 100, TARGETS + 130))
+    second = session.current_edit
+    assert (first.number, first.parent) == (1, None)
+    assert second.parent == second.number - 1
+    restarted = next(session.drag(HANDLES, TARGETS, from_photo=True))
+    torch.testing.assert_close(restarted.latent, session.inversion.latent)
+
+
+def test_another_session_object_reads_the_same(session: EditSession) -> None:
+    finish(session.drag(HANDLES, TARGETS))
+    again = EditSession(session.folder, CONFIG)
+    assert np.array_equal(again.result().pixels, session.result().pixels)
+    latent = session.inversion.latent[None]
+    assert torch.equal(session.inversion.generator.render(latent), again.inversion.generator.render(latent))
+
+
+def test_the_stored_difference_is_the_tuning_to_the_eye(session: EditSession) -> None:
+    last = finish(session.invert())
+    stored = session.draw(session.inversion.latent)
+    exact = EditSession(session.folder, CONFIG)
+    base = session.inversion.generator.tuned(last.weights)
+    latent = exact.inversion.latent[None]
+    difference = (base.render(latent) - session.inversion.generator.render(latent)).abs().max() * 127.5
+    assert difference < 1.0 and stored.shape == (base.resolution, base.resolution, 3)
+    assert (session.folder / "tuned.safetensors").stat().st_size < 20e6
+
+
+def test_what_is_done_is_not_done_again(session: EditSession) -> None:
+    assert list(session.invert(only_if_needed=True)) == []
+    other = EditSession(session.folder, Config(pivot=CONFIG.pivot, tune=TuneConfig(steps=2), drag=CONFIG.drag))
+    assert {type(step).__name__ for step in other.invert(only_if_needed=True)} == {"TuneStep"}
+
+
+def test_an_interrupted_inversion_is_taken_up_again(session: EditSession) -> None:
+    steps = session.invert()
+    next(steps)
+    steps.close()  # as Ctrl-C does: the pivot of step 0 is on disk, and not done
+    with pytest.raises(StaleResult, match=r"pivot.safetensors has changed.*photodrag invert"):
+        session.inversion  # noqa: B018
+    kinds = {type(step).__name__ for step in session.invert(only_if_needed=True)}
+    assert kinds == {"PivotStep", "TuneStep"}
+    assert session.inversion
+
+
+def test_an_interrupted_drag_keeps_its_last_step(session: EditSession) -> None:
+    steps = session.drag(HANDLES, TARGETS)
+    for step in steps:
+        if step.index == 2:
+            break
+    steps.close()
+    torch.testing.assert_close(session.current_edit.latent, step.latent)
+
+
+def test_stages_in_the_wrong_order_say_what_to_run(tmp_path: Path) -> None:
+    session = EditSession(tmp_path / "new", CONFIG)
+    with pytest.raises(StaleResult, match=r"photodrag align .* --photo"):
+        session.align()
+    session.add_photo(DATA / "lisa1.jpg")
+    with pytest.raises(StaleResult, match="run `photodrag align"):
+        finish(session.invert())
+    session.align()
+    with pytest.raises(StaleResult, match="run `photodrag invert"):
+        finish(session.drag(HANDLES, TARGETS))
+
+
+def test_a_changed_photo_is_noticed(session: EditSession) -> None:
+    shutil.copy(DATA / "lisa2.jpg", session.folder / "photo.jpg")
+    with pytest.raises(StaleResult, match=r"photo.jpg has changed.*photodrag align"):
+        finish(EditSession(session.folder, CONFIG).drag(HANDLES, TARGETS))
+    with pytest.raises(StaleResult, match="holds another photo"):
+        session.add_photo(DATA / "lisa1.jpg")
+
+
+def test_a_new_alignment_makes_the_rest_stale(session: EditSession) -> None:
+    session.align("1")
+    with pytest.raises(StaleResult, match=r"face.safetensors has changed.*photodrag invert"):
+        finish(session.drag(HANDLES, TARGETS))
+
+
+def test_a_damaged_record_is_named(session: EditSession) -> None:
+    path = session.folder / "pivot.safetensors"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises((CorruptRecord, StaleResult), match=r"pivot.safetensors"):
+        finish(session.drag(HANDLES, TARGETS))
+
+
+@pytest.mark.parametrize(
+    ("handles", "targets", "message"),
+    [
+        ([[-300, 400]], [[300, 400]], r"handle 1 lies \d+ px outside"),
+        ([[300, 400]], [[300, 5000]], r"target 1 lies \d+ px outside"),
+        ([[300, 400]], [[300, 400]], "already at its target"),
+    ],
+)
+def test_bad_edits_leave_no_trace(session: EditSession, handles, targets, message: str) -> None:
+    with pytest.raises(BadEdit, match=message):
+        finish(session.drag(np.array(handles), np.array(targets)))
+    assert session.current_edit is None
+
+
+def test_outside_is_told_in_photo_pixels(session: EditSession) -> None:
+    corner = session.face(128).quad[0]  # top left; lisa1 is upright to within a degree
+    with pytest.raises(BadEdit, match="handle 1 lies 50 px outside"):
+        finish(session.drag(corner[None] - [50, -200], corner[None] + 200))
+
+
+def test_a_mask_that_forbids_all_handles_is_refused(session: EditSession) -> None:
+    mask = np.zeros(session.photo.pixels.shape[:2], bool)
+    mask[100:200, 100:200] = True
+    with pytest.raises(BadEdit, match="none of the handles"):
+        finish(session.drag(HANDLES, TARGETS, mask))
+    with pytest.raises(BadEdit, match="the photo"):
+        finish(session.drag(HANDLES, TARGETS, mask[:100]))
