@@ -17,38 +17,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from xml.dom import minidom
-from xml.parsers.expat import ExpatError
 
 import cv2
 import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from align.metadata import EXIF_START, clean_exif, read_exif, read_orientation, xmp_packet
+
 MAX_SIDE = 16384  # pixels; such a photo takes 0.8 GB in each of its copies
 PNG_LEVEL = 4  # of 9; the usual 6 makes files 1 to 5% smaller and takes 2.5 to 5 times as long
 WEBP_EFFORT = 50  # of 100, without loss; 95 makes the same size in three times the time
 QUALITY = 95  # of 100, for what was not compressed that way before
-ORIENTATION = 0x0112  # the EXIF tag
-EXIF_START = b"Exif\0\0"  # stands before EXIF in JPEG and HEIC, not in PNG
-
-# Where a picture was edited by a trained generator and pasted into a real photo, IPTC asks for this word.
-# https://cv.iptc.org/newscodes/digitalsourcetype/
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-IPTC_EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-# XMP that an upright copy would make wrong: it is no longer turned, and what these point to is not in it.
-STALE_XMP = [
-    ("http://ns.adobe.com/tiff/1.0/", "Orientation"),
-    ("http://ns.adobe.com/xap/1.0/", "Thumbnails"),
-    ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP"),
-    ("http://ns.adobe.com/hdr-gain-map/1.0/", "Version"),
-    ("http://ns.google.com/photos/1.0/container/", "Directory"),
-]
-NEW_XMP = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    f'<rdf:RDF xmlns:rdf="{RDF}"/></x:xmpmeta><?xpacket end="w"?>'
-).encode()
 
 
 class PhotoError(ValueError):
@@ -92,13 +72,13 @@ class Photo:
             raise
         except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
             raise PhotoError(f"{path.name} is damaged or cut short ({error}): copy it anew") from error
-        samples = _upright(samples, _orientation(image))
+        samples = _upright(samples, read_orientation(image))
         return cls(
             pixels=_rgb8(samples),
             samples=samples,
             format=str(image.format),
             icc=icc,
-            exif=_clean_exif(_exif(image)),
+            exif=clean_exif(read_exif(image)),
             xmp=image.info.get("xmp"),
             jpeg=_jpeg_quality(image),
             lossless=image.format == "PNG" or _is_lossless_webp(data),
@@ -138,7 +118,7 @@ class Photo:
         self.check_output(path, overwrite=overwrite)
         encode = ENCODERS[path.suffix.lower()]
         try:
-            data = encode(replace(self, xmp=_packet(self.xmp, edited)))
+            data = encode(replace(self, xmp=xmp_packet(self.xmp, edited)))
         except (OSError, ValueError, RuntimeError) as error:
             raise PhotoError(f"cannot write {path.name} ({error}): try .png, which has fewer limits") from error
         _write(path, data)
@@ -247,19 +227,6 @@ def _from_cmyk(path: Path, image: Image.Image, icc: bytes | None) -> tuple[np.nd
     return np.array(rgb), srgb.tobytes()
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except (
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        struct.error,
-    ):  # EXIF in disorder: as if there were none
-        return 1
-
-
 def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes the turn and flip of an EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
@@ -317,100 +284,6 @@ def _eight_bit(samples: np.ndarray) -> np.ndarray:
 def _rgb8(samples: np.ndarray) -> np.ndarray:
     colours = _eight_bit(_colours(samples))
     return np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else colours.copy()
-
-
-# Metadata
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    if "Raw profile type exif" in image.info:  # as text, in old PNGs
-        return image.getexif().tobytes()
-    return image.info.get("exif")
-
-
-def _clean_exif(exif: bytes | None) -> bytes | None:
-    """The TIFF block, with orientation 1 and no thumbnail; None if it is in disorder.
-
-    Changed in place and not written anew, because makers' notes count on where things are.
-    """
-    tiff = bytearray((exif or b"").removeprefix(EXIF_START))
-    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
-    if order is None:
-        return None
-    try:
-        (first,) = struct.unpack_from(order + "I", tiff, 4)
-        tags, end = _directory(tiff, order, first)
-        if ORIENTATION in tags:
-            struct.pack_into(order + "H", tiff, tags[ORIENTATION], 1)
-        _drop_thumbnail(tiff, order, end)
-    except struct.error:
-        return None
-    return bytes(tiff)
-
-
-def _directory(tiff: bytearray, order: str, start: int) -> tuple[dict[int, int], int]:
-    """The place of each tag's value, and that of the pointer to the next directory."""
-    (count,) = struct.unpack_from(order + "H", tiff, start)
-    entries = range(start + 2, start + 2 + 12 * count, 12)
-    return {struct.unpack_from(order + "H", tiff, at)[0]: at + 8 for at in entries}, start + 2 + 12 * count
-
-
-def _drop_thumbnail(tiff: bytearray, order: str, pointer: int) -> None:
-    """Cuts off the second directory, which is the thumbnail's, and blanks the thumbnail."""
-    (second,) = struct.unpack_from(order + "I", tiff, pointer)
-    if not second:
-        return
-    tags, _ = _directory(tiff, order, second)
-    if 0x0201 in tags and 0x0202 in tags:
-        start, size = (struct.unpack_from(order + "I", tiff, tags[tag])[0] for tag in (0x0201, 0x0202))
-        tiff[start : start + size] = bytes(len(tiff[start : start + size]))
-    struct.pack_into(order + "I", tiff, pointer, 0)
-
-
-def _packet(xmp: bytes | None, edited: bool) -> bytes | None:
-    """The photo's XMP, without what is no longer true of it, and with the source type if it was edited."""
-    document = _parse_xmp(xmp)
-    if document is None:
-        if not edited:
-            return None
-        document = minidom.parseString(NEW_XMP)
-    for name in STALE_XMP:
-        _remove_property(document, *name)
-    if edited:
-        _remove_property(document, IPTC_EXT, "DigitalSourceType")
-        _add_source_type(document)
-    return "".join(node.toxml() for node in document.childNodes).encode()
-
-
-def _parse_xmp(xmp: bytes | None) -> minidom.Document | None:
-    if not xmp or b"<!DOCTYPE" in xmp:  # XMP has none, and entities could make it grow without end
-        return None
-    try:
-        document = minidom.parseString(xmp.strip(b"\0 \r\n\t"))
-    except (ExpatError, ValueError):
-        return None
-    return document if document.getElementsByTagNameNS(RDF, "RDF") else None
-
-
-def _remove_property(document: minidom.Document, namespace: str, name: str) -> None:
-    """XMP keeps a property as an attribute or as a child of any rdf:Description."""
-    for description in document.getElementsByTagNameNS(RDF, "Description"):
-        if description.hasAttributeNS(namespace, name):
-            description.removeAttributeNS(namespace, name)
-        for child in list(description.childNodes):
-            if (child.namespaceURI, child.localName) == (namespace, name):
-                description.removeChild(child)
-
-
-def _add_source_type(document: minidom.Document) -> None:
-    root = document.getElementsByTagNameNS(RDF, "RDF")[0]
-    about = [d.getAttributeNS(RDF, "about") for d in root.getElementsByTagNameNS(RDF, "Description")]
-    prefix = f"{root.prefix}:" if root.prefix else ""
-    description = document.createElementNS(RDF, f"{prefix}Description")
-    description.setAttribute(f"{prefix}about", about[0] if about else "")
-    description.setAttribute("xmlns:Iptc4xmpExt", IPTC_EXT)
-    description.setAttribute("Iptc4xmpExt:DigitalSourceType", SOURCE_TYPE)
-    root.appendChild(description)
 
 
 # Writing

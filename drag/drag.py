@@ -89,7 +89,7 @@ def drag(generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfi
                 loss = loss + config.mask_weight * ((features - first).abs() * fixed).mean()
         left = (handles - targets).norm(dim=1) / pixel  # [N]
         arrived = bool((left <= within).all())
-        where = handles.double().cpu().numpy()
+        where = handles.cpu().double().numpy()  # in this order: not every device knows float64
         yield DragStep(index, config.steps, left.mean().item(), whole.detach(), where, arrived)
         if arrived:
             return

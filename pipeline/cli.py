@@ -34,8 +34,14 @@ from pipeline.record import CorruptRecord, NotWritten
 from pipeline.session import EditSession, StaleResult
 from weights import WeightsCorrupt, WeightsMissing
 
+
+class BadDevice(ValueError):
+    """A device was asked for that this machine does not have."""
+
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 USER_ERRORS = (
+    BadDevice,
     BadEdit, CorruptRecord, FaceIndexError, NoFaceFound, NotWritten, PhotoError, StaleResult, WeightsCorrupt,
     WeightsMissing,
 )  # fmt: skip
@@ -50,24 +56,26 @@ Mask = Annotated[Path | None, tyro.conf.arg(help="Picture of the photo's size, w
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """What every command that computes understands."""
 
     device: Device = "auto"
     """Where to compute; auto takes a GPU where there is one."""
-    seed: int = 0
+    seed: int | None = None
+    """Of all that is random; by default each stage's own."""
     config: Settings = field(default_factory=Config)
 
     def open(self, folder: Path) -> EditSession:
-        return EditSession(folder, self.config.seeded(self.seed), pick_device(self.device))
+        config = self.config if self.seed is None else self.config.seeded(self.seed)
+        return EditSession(folder, config, pick_device(self.device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Edit(Common):
     """The whole way: a photo in, the same photo out with points dragged."""
 
-    photo: tyro.conf.Positional[Path] = Path()
+    photo: tyro.conf.Positional[Path]
     """JPEG, PNG, WebP or HEIC with a face in it."""
     drags: Drags = field(default_factory=list)
     mask: Mask = None
@@ -100,11 +108,11 @@ class Edit(Common):
         say(f"{output}: done. Go on with `photodrag drag {session.folder} --drag ...`, then `photodrag export`.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Align(Common):
     """First stage: takes a photo into a session folder and cuts out the face."""
 
-    session: tyro.conf.Positional[Path] = Path()
+    session: tyro.conf.Positional[Path]
     """The session's folder; made if it is not there."""
     photo: Path | None = None
     """The photo; not needed when the session has it already."""
@@ -119,11 +127,12 @@ class Align(Common):
         say(f"face of {face.scale * face.size:.0f} px: next `photodrag invert {self.session}`")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Invert(Common):
     """Second stage: finds the face in the generator, then tunes the generator to it."""
 
-    session: tyro.conf.Positional[Path] = Path()
+    session: tyro.conf.Positional[Path]
+    """The session's folder."""
     generator: str = "embedded"
     """"embedded", or the path of a .safetensors file."""
 
@@ -132,27 +141,31 @@ class Invert(Common):
         say(f"next `photodrag drag {self.session} --drag x,y:x,y`")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drag(Common):
     """Third stage: drags points of the photo. Run again, it goes on from the last edit."""
 
-    session: tyro.conf.Positional[Path] = Path()
+    session: tyro.conf.Positional[Path]
+    """The session's folder."""
     drags: Drags = field(default_factory=list)
     mask: Mask = None
+    from_photo: bool = False
+    """Start from the photo again, not from the last edit; nothing is deleted."""
 
     def run(self) -> None:
         session = self.open(self.session)
         handles, targets = parse_drags(self.drags)
         mask = read_mask(self.mask, session.photo.pixels.shape[:2]) if self.mask else None
-        say(told(bar(session.drag(handles, targets, mask))))
+        say(told(bar(session.drag(handles, targets, mask, from_photo=self.from_photo))))
         say(f"next `photodrag export {self.session} -o result.png`, or drag on")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Export(Common):
     """Last stage: writes the photo with the current edit in it."""
 
-    session: tyro.conf.Positional[Path] = Path()
+    session: tyro.conf.Positional[Path]
+    """The session's folder."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Where to; by default result.png (or the photo's own kind) in the session's folder."""
     overwrite: bool = False
@@ -165,7 +178,7 @@ class Export(Common):
         say(f"{output}: done")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Faces:
     """Lists the faces in a photo and writes a picture with their numbers."""
 
@@ -188,7 +201,7 @@ class Faces:
         say(f"{output}: numbered")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Demo(Common):
     """Edits a photo that comes with the project: a smile, then a turn of the head."""
 
@@ -223,7 +236,7 @@ def pick_device(name: Device) -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, there in have.items() if there))
     if not have[name]:
-        raise WeightsMissing(f"this machine, or its torch, has no {name}: leave --device out, or say cpu")
+        raise BadDevice(f"this machine, or its torch, has no {name}: leave --device out, or say cpu")
     return torch.device(name)
 
 

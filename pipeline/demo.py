@@ -36,7 +36,7 @@ def run_demo(
     if not photo_path.is_file():
         raise PhotoError(f"the demo's photo is not at {photo_path}: run it in a checkout, or give --photo")
     started = time.perf_counter()
-    session = open_session(folder / "session")
+    session = open_session(folder / f"{photo_path.stem}.session")
     session.add_photo(photo_path)
     face = session.align()
     say(f"aligned: {time.perf_counter() - started:.1f} s")

@@ -294,7 +294,7 @@ class EditSession:
         return load_perceptual(self.config.perceptual or default, self.device, size=size)
 
 
-_COMMAND = {"face": "align", "pivot": "invert", "tuned": "invert", "edit": "drag"}
+_COMMAND = {"face": "align", "pivot": "invert", "tuned": "invert", "edit": "drag --from-photo"}
 
 
 def _edit_arrays(edit: DragEdit, step: DragStep, mask: np.ndarray | None) -> dict[str, np.ndarray]:

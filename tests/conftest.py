@@ -44,7 +44,7 @@ class BlobGenerator:
     num_ws: int = 8
     w_dim: int = 2
     spread: float = 8.0  # pixels: what a learning rate is measured in
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     def features(self, latents: torch.Tensor, block: int) -> torch.Tensor:
         middle = latents[:, :2].sum(1)  # [n, 2], pixels

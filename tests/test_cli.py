@@ -13,7 +13,7 @@ from drag import BadEdit
 from pipeline import EditSession
 from pipeline.cli import main, parse_drags
 
-FEW = ["--pivot.steps", "2", "--tune.steps", "2", "--drag.steps", "10", "--device", "cpu"]
+FEW = ["--pivot.steps", "2", "--tune.steps", "2", "--drag.steps", "10"]
 MOUTH = "260,610:240,590"
 
 
@@ -24,7 +24,7 @@ def photodrag(monkeypatch, *arguments: object) -> int:
         main()
     except SystemExit as end:
         if isinstance(end.code, str):  # what Python itself would print before leaving with 1
-            print(end.code, file=sys.stderr)
+            sys.stderr.write(end.code + "\n")
             return 1
         return end.code or 0
     return 0
@@ -122,6 +122,7 @@ def test_photos_that_cannot_be_used(monkeypatch, tmp_path, capsys, name, make, m
         (["--drag", MOUTH, "--face", "7"], "face 7 of 1"),
         (["--drag", MOUTH, "--face", "tall"], "give a number"),
         (["--drag", MOUTH, "--generator", "nobody"], "no generator"),
+        (["--drag", MOUTH, "--device", "mps"], "has no mps"),
         (["--drag", MOUTH, "--mask", "SMALL"], "paint the mask on the photo itself"),
         (["--drag", MOUTH, "--mask", "BLACK"], "nothing may change"),
         (["--drag", MOUTH, "--mask", "ELSEWHERE"], "none of the handles"),

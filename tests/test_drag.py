@@ -59,9 +59,9 @@ def test_five_handles_must_come_nearer_than_six() -> None:
     blobs = BlobGenerator()
     for count, within in ((5, 1.0), (6, 2.0)):
         handles = np.repeat([[50.0, 60.0]], count, 0)
-        edit = DragEdit(handles, handles + [within * 0.25 * 0.9, 0])  # 0.9 of what counts as arrived
+        edit = DragEdit(handles, handles + np.array([within * 0.25 * 0.9, 0]))  # 0.9 of what counts as arrived
         assert next(drag(blobs, blobs.latent_at(50, 60), edit, CONFIG)).arrived
-        edit = DragEdit(handles, handles + [within * 0.25 * 1.1, 0])
+        edit = DragEdit(handles, handles + np.array([within * 0.25 * 1.1, 0]))
         assert not next(drag(blobs, blobs.latent_at(50, 60), edit, CONFIG)).arrived
 
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from align import photo as photo_module
-from align.photo import IPTC_EXT, MAX_SIDE, RDF, SOURCE_TYPE, Photo, PhotoError, read_mask
+from align.metadata import IPTC_EXT, RDF, SOURCE_TYPE
+from align.photo import MAX_SIDE, Photo, PhotoError, read_mask
 
 LISA = Path(__file__).parent / "data" / "lisa1.jpg"
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

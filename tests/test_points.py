@@ -60,7 +60,7 @@ def test_motion_loss_by_hand() -> None:
 
 
 def test_motion_loss_moves_only_what_is_ahead() -> None:
-    """What is here now is the aim, and takes no gradient: with a patch of the handle alone, only the cell ahead does."""
+    """What is here now is the aim, and takes no gradient; with a patch of one point, one cell ahead does."""
     features = ramp().requires_grad_(True)
     loss = motion_loss(features, torch.tensor([[2.0, 2.0]]), torch.tensor([[4.0, 2.0]]), torch.zeros(1, 2), 1.0, 5)
     (gradient,) = torch.autograd.grad(loss, features)

@@ -146,6 +146,15 @@ def test_a_new_alignment_makes_the_rest_stale(session: EditSession) -> None:
         finish(session.drag(HANDLES, TARGETS))
 
 
+def test_edits_of_an_older_inversion_are_not_built_upon(session: EditSession) -> None:
+    finish(session.drag(HANDLES, TARGETS))
+    finish(EditSession(session.folder, Config(pivot=PivotConfig(steps=2), tune=TuneConfig(steps=2))).invert())
+    with pytest.raises(StaleResult, match=r"drag --from-photo"):
+        finish(session.drag(HANDLES, TARGETS))
+    finish(session.drag(HANDLES, TARGETS, from_photo=True))
+    assert session.current_edit.number == 2
+
+
 def test_a_damaged_record_is_named(session: EditSession) -> None:
     path = session.folder / "pivot.safetensors"
     path.write_bytes(path.read_bytes()[:200])
