@@ -18,6 +18,8 @@ from align.face import AlignedFace
 FLOW_SIZE = 512  # the flow is found on drawings of this size; it is smooth, so more detail costs time for nothing
 UNCHANGED = 1.5  # of 255: a smaller change than this is the generator's murmur, not the edit
 CHANGED = 6.0  # a change of this size is shown in full
+STILL = 0.5  # pixels of the flow's picture: less motion than this is the flow's own trembling
+TINT = 0.12  # share of the crop's side: a change of colour as broad as this is the generator's drift, not the edit
 RIM = 0.06  # share of the crop's side over which an edit fades out before the crop ends
 
 
@@ -61,16 +63,30 @@ def find_change(before: np.ndarray, after: np.ndarray) -> Change:
     """What happened between two drawings float32 [S, S, 3]: motion, what it does not explain, and where."""
     size = max(FLOW_SIZE, before.shape[0])
     before, after = (cv2.resize(p, (size, size), interpolation=cv2.INTER_CUBIC) for p in (before, after))
-    difference = cv2.GaussianBlur(np.abs(after - before).max(2), (0, 0), 0.01 * size)
-    shown = np.clip((difference - UNCHANGED) / (CHANGED - UNCHANGED), 0, 1)
-    shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size // 32 + 1,) * 2))
-    alpha = np.where(shown > 0, cv2.GaussianBlur(shown, (0, 0), 0.01 * size), 0)
-    still = np.zeros((size, size, 2), np.float32)
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), still)
-    flow = cv2.GaussianBlur(flow, (0, 0), 0.008 * size)
+    flow = _motion(before, after)
     y, x = np.indices((size, size), dtype=np.float32)
-    moved = _sample(before, np.stack([x, y], -1) + flow, cv2.INTER_LINEAR)
-    return Change(flow / size, after - moved, (alpha * _window(size)).astype(np.float32))
+    added = after - _sample(before, np.stack([x, y], -1) + flow, cv2.INTER_LINEAR)
+    added -= cv2.GaussianBlur(added, (0, 0), TINT * size)
+    return Change(flow / size, added, _shown(flow, added))
+
+
+def _motion(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Where each pixel of `after` was in `before`, minus where it is, [T, T, 2] in pixels; small motion is none."""
+    still = np.zeros((*before.shape[:2], 2), np.float32)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), still)
+    flow = cv2.GaussianBlur(flow, (0, 0), 0.008 * len(flow))
+    length = np.hypot(flow[..., 0], flow[..., 1])[..., None]
+    return flow * np.clip(1 - STILL / np.maximum(length, 1e-6), 0, 1)
+
+
+def _shown(flow: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """alpha float32 [T, T]: 1 where something moved or was added, feathered, 0 elsewhere and at the crop's rim."""
+    size = len(flow)
+    change = cv2.GaussianBlur(np.abs(added).max(2), (0, 0), 0.01 * size)
+    shown = np.clip((change - UNCHANGED) / (CHANGED - UNCHANGED), 0, 1)
+    shown = np.maximum(shown, np.clip(np.hypot(flow[..., 0], flow[..., 1]), 0, 1))
+    shown = cv2.dilate(shown, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size // 32 + 1,) * 2))
+    return (np.where(shown > 0, cv2.GaussianBlur(shown, (0, 0), 0.01 * size), 0) * _window(size)).astype(np.float32)
 
 
 def _sample(pixels: np.ndarray, points: np.ndarray, interpolation: int) -> np.ndarray:

@@ -22,7 +22,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path) -> None:
     assert (read.kind, read.settings, read.made_from) == (RECORD.kind, RECORD.settings, RECORD.made_from)
     for name, array in RECORD.arrays.items():
         assert read.arrays[name].dtype == array.dtype and np.array_equal(read.arrays[name], array)
-    assert os.listdir(tmp_path / "a") == ["pivot.safetensors"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["pivot.safetensors"]
 
 
 def test_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch) -> None:
@@ -37,7 +37,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch) -> None:
     with pytest.raises(NotWritten, match=r"No space left.*unchanged"):
         write_record(path, Record("pivot", {"latent": np.zeros(3)}))
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["pivot.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pivot.safetensors"]
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:100], lambda data: b"", lambda data: b"\xff" * 500])
