@@ -29,9 +29,10 @@ from drag import BadEdit, DragStep
 from inversion import PivotStep, TuneStep
 from pipeline.config import Config
 from pipeline.demo import run_demo
+from pipeline.folder import StaleResult
 from pipeline.progress import S
 from pipeline.record import CorruptRecord, NotWritten
-from pipeline.session import EditSession, StaleResult
+from pipeline.session import EditSession
 from weights import WeightsCorrupt, WeightsMissing
 
 
@@ -98,7 +99,7 @@ class Edit(Common):
         mask = read_mask(self.mask, photo.pixels.shape[:2]) if self.mask else None
         session = self.open(self.session or output.with_name(f"{output.stem}.session"))
         session.add_photo(self.photo)
-        if not session.is_done("face", {"which": self.face}):
+        if not session.files.is_done("face", {"which": self.face}):
             session.align(self.face)
         session.to_face(handles, targets, mask)  # a bad edit is told before the minute that inversion takes
         bar(session.invert(self.generator, only_if_needed=True))
@@ -173,7 +174,7 @@ class Export(Common):
 
     def run(self) -> None:
         session = self.open(self.session)
-        output = self.output or self.session / f"result{session.photo_path.suffix}"
+        output = self.output or self.session / f"result{session.files.photo.suffix}"
         session.export(output, overwrite=self.overwrite)
         say(f"{output}: done")
 

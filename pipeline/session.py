@@ -23,15 +23,12 @@ from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, paste
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, load_perceptual, pivot, tune
 from pipeline.config import Config
+from pipeline.folder import SessionFolder, StaleResult
 from pipeline.progress import keep_last
-from pipeline.record import Record, read_record, write_atomically, write_record
+from pipeline.record import Record, write_atomically
 from weights import Generator, load_generator, sha256_of, to_image, to_pixels
 
 PREVIEW_SIZE = 512  # of the crop kept in face.safetensors, for people to look at
-
-
-class StaleResult(RuntimeError):
-    """A result was made from something that has changed since, or is not there yet."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ class EditSession:
 
     def __init__(self, folder: Path, config: Config = Config(), device: torch.device | str = "cpu"):
         self.folder, self.config, self.device = Path(folder), config, torch.device(device)
+        self.files = SessionFolder(self.folder)
         self._inversion: tuple[str, Inversion] | None = None  # with the sha256 of the file it was read from
 
     # --- align ---------------------------------------------------------------------------------------------
@@ -66,7 +64,7 @@ class EditSession:
     def add_photo(self, path: Path) -> None:
         """Copies a photo into the session, untouched. Raises PhotoError; StaleResult where another is there."""
         Photo.load(path)  # a file that cannot be read is refused before it is copied
-        old = self._photo_files()
+        old = self.files.photos()
         if old and sha256_of(old[0]) != sha256_of(path):
             raise StaleResult(f"{self.folder} holds another photo ({old[0].name}): use another session folder")
         if not old:
@@ -77,7 +75,7 @@ class EditSession:
         quad = ffhq_quad(choose_face(find_faces(self.photo.pixels), which).points)
         face = AlignedFace.crop(self.photo.pixels, quad, PREVIEW_SIZE)
         arrays = {"pixels": face.pixels, "quad": face.quad}
-        self._write("face", Record("face", arrays, {"which": which}), [self.photo_path])
+        self.files.write("face", Record("face", arrays, {"which": which}), [self.files.photo])
         return face
 
     # --- invert --------------------------------------------------------------------------------------------
@@ -92,16 +90,16 @@ class EditSession:
         measured = {"perceptual": perceptual.name, "perceptual_size": perceptual.size}
         searched = {"generator": generator, "generator_sha256": base.sha256, **measured, **asdict(self.config.pivot)}
         tuned = {**measured, **asdict(self.config.tune)}
-        if not (only_if_needed and self.is_done("pivot", searched)):
+        if not (only_if_needed and self.files.is_done("pivot", searched)):
             yield from self._find_pivot(base, perceptual, searched)
-        if not (only_if_needed and self.is_done("tuned", tuned)):
+        if not (only_if_needed and self.files.is_done("tuned", tuned)):
             yield from self._tune(base, perceptual, tuned)
 
     def _find_pivot(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[PivotStep]:
         def save(step: PivotStep) -> None:
             done = {"done": step.index == step.limit, "score": step.score}
             record = Record("pivot", {"latent": step.latent.cpu().numpy()}, {**settings, **done})
-            self._write("pivot", record, [self._path("face")])
+            self.files.write("pivot", record, [self.files.file("face")])
 
         target = to_image(self.face(base.resolution).pixels, self.device)
         yield from keep_last(pivot(base, target, perceptual, self.config.pivot), save)
@@ -113,10 +111,10 @@ class EditSession:
             # The difference to the base is small, so half precision holds it to far below a pixel's step.
             arrays = {name: (new - before[name]).half().cpu().numpy() for name, new in step.weights.items()}
             done = {"done": step.arrived or step.index == step.limit, "score": step.score}
-            inputs = [self._path("pivot"), self._path("face")]
-            self._write("tuned", Record("tuned", arrays, {**settings, **done}), inputs)
+            inputs = [self.files.file("pivot"), self.files.file("face")]
+            self.files.write("tuned", Record("tuned", arrays, {**settings, **done}), inputs)
 
-        latent = torch.from_numpy(self._read("pivot").arrays["latent"]).to(self.device)
+        latent = torch.from_numpy(self.files.read("pivot").arrays["latent"]).to(self.device)
         target = to_image(self.face(base.resolution).pixels, self.device)
         yield from keep_last(tune(base, latent, target, perceptual, self.config.tune), save)
 
@@ -131,14 +129,18 @@ class EditSession:
         """
         parent = None if from_photo else self.current_edit
         edit = self.to_face(handles, targets, mask, self.inversion.generator.resolution)
-        number = max(self._edit_numbers(), default=0) + 1
-        inputs = [self._path("tuned"), self._path("pivot"), *([self._edit_path(parent.number)] if parent else [])]
+        number = max(self.files.edits(), default=0) + 1
+        inputs = [
+            self.files.file("tuned"),
+            self.files.file("pivot"),
+            *([self.files.file(f"edits/{parent.number:03}")] if parent else []),
+        ]
 
         def save(step: DragStep) -> None:
             done = {"parent": parent.number if parent else None, "steps": step.index, "arrived": step.arrived,
                     "score": step.score}  # fmt: skip
             record = Record("edit", _edit_arrays(edit, step, mask), {**asdict(self.config.drag), **done})
-            self._write(f"edits/{number:03}", record, inputs)
+            self.files.write(f"edits/{number:03}", record, inputs)
 
         start = parent.latent if parent else self.inversion.latent
         yield from keep_last(drag(self.inversion.generator, start, edit, self.config.drag), save)
@@ -186,45 +188,35 @@ class EditSession:
 
     # --- what the folder holds -----------------------------------------------------------------------------
 
-    @property
-    def photo_path(self) -> Path:
-        found = self._photo_files()
-        if not found:
-            raise StaleResult(f"{self.folder} holds no photo yet: run `photodrag align {self.folder} --photo FILE`")
-        return found[0]
-
     @cached_property
     def photo(self) -> Photo:
-        return Photo.load(self.photo_path)
+        return Photo.load(self.files.photo)
 
     def face(self, size: int) -> AlignedFace:
         """The aligned face, cut from the photo at size x size pixels."""
-        return AlignedFace.crop(self.photo.pixels, self._read("face").arrays["quad"], size)
+        return AlignedFace.crop(self.photo.pixels, self.files.read("face").arrays["quad"], size)
 
     @property
     def inversion(self) -> Inversion:
-        """The face as the tuned generator draws it; read again only when its file has changed."""
-        digest = sha256_of(self._path("tuned")) if self._path("tuned").is_file() else ""
+        """The face as the tuned generator draws it. What is on disk is checked each time, networks are kept."""
+        pivoted, tuned = self.files.read("pivot"), self.files.read("tuned")
+        digest = sha256_of(self.files.file("tuned"))
         if self._inversion is None or self._inversion[0] != digest:
-            self._inversion = (digest, self._read_inversion())
+            base = self._base_generator()
+            before = dict(base.network.synthesis.named_parameters())
+            weights = {name: before[name] + torch.from_numpy(d).to(self.device) for name, d in tuned.arrays.items()}
+            latent = torch.from_numpy(pivoted.arrays["latent"]).to(self.device)
+            self._inversion = (digest, Inversion(latent, base.tuned(weights)))
         return self._inversion[1]
-
-    def _read_inversion(self) -> Inversion:
-        latent = torch.from_numpy(self._read("pivot").arrays["latent"]).to(self.device)
-        base = self._base_generator()
-        before = dict(base.network.synthesis.named_parameters())
-        delta = self._read("tuned").arrays
-        tuned = {name: before[name] + torch.from_numpy(delta[name]).to(self.device) for name in delta}
-        return Inversion(latent, base.tuned(tuned))
 
     @property
     def current_edit(self) -> Edit | None:
         """The newest edit, on which the next one stands."""
-        numbers = self._edit_numbers()
+        numbers = self.files.edits()
         return self.edit(numbers[-1]) if numbers else None
 
     def edit(self, number: int) -> Edit:
-        record = self._read(f"edits/{number:03}", "edit")
+        record = self.files.read(f"edits/{number:03}", "edit")
         arrays = record.arrays
         mask = None
         if "mask" in arrays:
@@ -234,52 +226,9 @@ class EditSession:
         latent = torch.from_numpy(arrays["latent"]).to(self.device)
         return Edit(number, record.settings["parent"], asked, latent, arrays["ended"], mask)
 
-    def is_done(self, stage: str, settings: dict[str, Any]) -> bool:
-        """Whether a stage's result is there, finished, up to date and made with these settings."""
-        try:
-            found = self._read(stage).settings
-        except (StaleResult, ValueError):
-            return False
-        return bool(found.get("done", True)) and all(found.get(name) == value for name, value in settings.items())
-
-    def _photo_files(self) -> list[Path]:
-        return sorted(self.folder.glob("photo.*"))
-
-    def _edit_numbers(self) -> list[int]:
-        return sorted(int(path.stem) for path in (self.folder / "edits").glob("*.safetensors") if path.stem.isdigit())
-
-    def _path(self, stage: str) -> Path:
-        return self.folder / f"{stage}.safetensors"
-
-    def _edit_path(self, number: int) -> Path:
-        return self._path(f"edits/{number:03}")
-
-    # --- records -------------------------------------------------------------------------------------------
-
-    def _write(self, stage: str, record: Record, inputs: list[Path]) -> None:
-        made_from = {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in inputs}
-        write_record(self._path(stage), Record(record.kind, record.arrays, record.settings, made_from))
-
-    def _read(self, stage: str, kind: str | None = None) -> Record:
-        """A stage's record. Raises StaleResult where it, or anything below it, is missing or has changed."""
-        path = self._path(stage)
-        if not path.is_file():
-            raise StaleResult(f"{path} is not there yet: run `photodrag {_COMMAND[kind or stage]} {self.folder}`")
-        record = read_record(path, kind or stage)
-        for name, digest in record.made_from.items():
-            source = self.folder / name
-            if not source.is_file() or sha256_of(source) != digest:
-                raise StaleResult(
-                    f"{name} has changed since {path.name} was made from it: "
-                    f"run `photodrag {_COMMAND[kind or stage]} {self.folder}` again"
-                )
-            if source.parent == self.folder and source.suffix == ".safetensors":
-                self._read(source.stem)
-        return record
-
     def _base_generator(self) -> Generator:
         """The generator that the pivot was found in. Raises StaleResult where its file has changed."""
-        settings = self._read("pivot").settings
+        settings = self.files.read("pivot").settings
         generator = load_generator(settings["generator"], self.device)
         if generator.sha256 != settings["generator_sha256"]:
             raise StaleResult(
@@ -292,9 +241,6 @@ class EditSession:
         default: PerceptualName = "st-lpips-vgg" if generator.name == "embedded" else "auto"
         size = self.config.perceptual_size or min(256, generator.resolution // 2)
         return load_perceptual(self.config.perceptual or default, self.device, size=size)
-
-
-_COMMAND = {"face": "align", "pivot": "invert", "tuned": "invert", "edit": "drag --from-photo"}
 
 
 def _edit_arrays(edit: DragEdit, step: DragStep, mask: np.ndarray | None) -> dict[str, np.ndarray]:

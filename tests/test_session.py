@@ -141,6 +141,7 @@ def test_a_changed_photo_is_noticed(session: EditSession) -> None:
 
 
 def test_a_new_alignment_makes_the_rest_stale(session: EditSession) -> None:
+    assert session.inversion  # held in memory, but what is on disk counts
     session.align("1")
     with pytest.raises(StaleResult, match=r"face.safetensors has changed.*photodrag invert"):
         finish(session.drag(HANDLES, TARGETS))
