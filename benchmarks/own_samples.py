@@ -31,7 +31,7 @@ def main(
     n: int = 8,
     psi: float = 0.7,
     generator: str = "embedded",
-    config: Annotated[DragConfig, tyro.conf.arg(name="")] = DragConfig(),
+    config: Annotated[DragConfig, tyro.conf.arg(name="")] = DragConfig(),  # noqa: B008
 ) -> None:
     """Drags a mouth corner of n samples by 8 pixels and prints where it came, by tracking and by dlib."""
     network = load_generator(generator)
@@ -49,9 +49,7 @@ def main(
             print(f"sample {seed}: no face found")
             continue
         state = "arrived" if step.arrived else "not arrived"
-        print(
-            f"sample {seed}: {state} after {step.index} steps, {step.score:.1f} px left; dlib: moved {moved:.1f} px of 8"
-        )
+        print(f"sample {seed}: {state} after {step.index} steps, {step.score:.1f} px left; dlib: {moved:.1f} px of 8")
         pictures.append(strip({f"sample {seed}": before, "dragged": after}, 256))
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(pictures)).save(out)
