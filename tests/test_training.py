@@ -24,9 +24,10 @@ from weights.training.augment import draw_augmentation
 from weights.training.codes import align_signs, fit_codes
 from weights.training.data import BadPictures, load_pictures, to_float
 from weights.training.features import Conv
-from weights.training.files import BadCheckpoint, export, load_checkpoint, load_network, save_checkpoint
+from weights.training.files import BadCheckpoint, export, inherit, load_checkpoint, load_network, save_checkpoint
 from weights.training.growth import grown
-from weights.training.train import TrainConfig, Training, begin, train
+from weights.training.measure import frechet, share_within
+from weights.training.train import TrainConfig, Training, begin, draw_latents, regression_weight, train
 
 SMALL = StyleGAN2Config(32, z_dim=8, w_dim=16, mapping_layers=2, channel_base=256, channel_max=16)
 QUICK = TrainConfig(batch=4, feature_size=32, lr=3e-3)
@@ -104,9 +105,7 @@ def test_larger_pictures_are_averaged_down(tmp_path: Path, pictures: Tensor) -> 
         ("note.txt", (32, 32), "no pictures"),
     ],
 )
-def test_pictures_that_cannot_be_used(
-    tmp_path: Path, name: str, size: tuple[int, int], complaint: str
-) -> None:
+def test_pictures_that_cannot_be_used(tmp_path: Path, name: str, size: tuple[int, int], complaint: str) -> None:
     Image.new("RGB", size).save(tmp_path / name, format="PNG")
     with pytest.raises(BadPictures, match=complaint):
         load_pictures(tmp_path, 32)
@@ -154,9 +153,7 @@ def test_more_channels_draw_the_same_picture() -> None:
     old = randomised(SMALL)
     new = grown(old, replace(SMALL, channel_base=512, channel_max=24))
     z = torch.randn(3, SMALL.z_dim)
-    torch.testing.assert_close(
-        new.synthesis(new.mapping(z)), old.synthesis(old.mapping(z)), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(new.synthesis(new.mapping(z)), old.synthesis(old.mapping(z)), atol=1e-4, rtol=1e-4)
 
 
 def test_another_resolution_draws_the_same_picture_enlarged() -> None:
@@ -197,16 +194,12 @@ def test_augmentation_is_differentiable_and_repeatable(pictures: Tensor) -> None
 def test_augmentation_moves_by_whole_pixels_and_cuts_squares() -> None:
     change = draw_augmentation(1, torch.Generator().manual_seed(0))
     ones = torch.ones(1, 1, 1, 1)
-    plain = replace(
-        change, brightness=0 * ones, saturation=ones, contrast=ones, cutout=torch.full((1, 2), 9.0)
-    )
+    plain = replace(change, brightness=0 * ones, saturation=ones, contrast=ones, cutout=torch.full((1, 2), 9.0))
     image = torch.zeros(1, 3, 32, 32)
     image[..., 10, 20] = 1
     moved = replace(plain, shift=torch.tensor([[2 / 32, -3 / 32]]))(image)
     assert moved[0, 0].nonzero().tolist() == [[7, 22]]
-    cut = replace(plain, shift=torch.zeros(1, 2), cutout=torch.tensor([[0.25, 0.25]]))(
-        torch.ones(1, 3, 32, 32)
-    )
+    cut = replace(plain, shift=torch.zeros(1, 2), cutout=torch.tensor([[0.25, 0.25]]))(torch.ones(1, 3, 32, 32))
     assert cut.sum() == 3 * (32 * 32 - 16 * 16)
     assert cut[0, 0, 0, 0] == 0
 
@@ -227,12 +220,30 @@ def test_batch_normalisation_is_folded_exactly() -> None:
 
 
 def test_the_regression_falls(pictures: Tensor) -> None:
-    config = replace(
-        QUICK, adversarial=0.0, code_share=1.0, code_jitter=0.0, regression_half_life=1e9, batch=8
-    )
+    config = replace(QUICK, adversarial=0.0, code_share=1.0, code_jitter=0.0, regression_half_life=1e9, batch=8)
     steps = train(begun(pictures, config), pictures, toy_features, config, until=640)
     losses = [step.figures["regression"] for step in steps]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_warm_start_falls(pictures: Tensor) -> None:
+    config = replace(QUICK, warm=320, batch=8)
+    steps = train(begun(pictures, config), pictures, toy_features, config, until=320)
+    losses = [step.figures["regression"] for step in steps]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_the_regression_weight_halves_and_stops_at_its_floor() -> None:
+    config = replace(QUICK, warm=100, heads_first=50, regression=1.0, regression_half_life=10, regression_floor=0.3)
+    assert [regression_weight(config, pictures) for pictures in (0, 150, 160, 1000)] == [1.0, 1.0, 0.5, 0.3]
+
+
+def test_styles_are_mixed_among_random_latents_only(pictures: Tensor) -> None:
+    config = replace(QUICK, batch=16, style_mixing=1.0)
+    training = begun(pictures, config)
+    ws = draw_latents(training, to_float(pictures[:8]), config, torch.Generator().manual_seed(0))
+    mixed = [bool((row != row[0]).any()) for row in ws]
+    assert mixed == [False] * 8 + [True] * 8
 
 
 def test_heads_learn_first_if_asked(pictures: Tensor) -> None:
@@ -262,11 +273,44 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, pictures: Ten
         torch.testing.assert_close(getattr(second, part).state_dict(), expected, atol=1e-6, rtol=1e-5)
 
 
+def test_a_larger_network_inherits_heads_and_codes(tmp_path: Path, pictures: Tensor) -> None:
+    small, path = begun(pictures), tmp_path / "checkpoint.safetensors"
+    for _ in train(small, pictures, toy_features, QUICK, 8):
+        pass
+    save_checkpoint(small, path)
+    larger = grown(load_network(path), replace(SMALL, img_resolution=64))
+    config = replace(QUICK, seed=1)
+    training = begin(larger, fit_codes(pictures, SMALL.z_dim), toy_features, config)
+    assert inherit(training, path)
+    torch.testing.assert_close(training.heads.state_dict(), small.heads.state_dict())
+    assert torch.equal(training.codes.basis, small.codes.basis)
+    export(small.average, tmp_path / "generator.safetensors")
+    assert not inherit(training, tmp_path / "generator.safetensors")
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, pictures: Tensor) -> None:
     save_checkpoint(begun(pictures), tmp_path / "checkpoint.safetensors")
     other = begin(StyleGAN2(replace(SMALL, channel_max=24)), fit_codes(pictures, 8), toy_features, QUICK)
     with pytest.raises(BadCheckpoint, match="another --out"):
         load_checkpoint(other, tmp_path / "checkpoint.safetensors")
+
+
+# Measurement
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    rng = torch.Generator().manual_seed(0)
+    a = torch.randn(20_000, 4, generator=rng).double()
+    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+    # Means 3 apart, standard deviations 1 and 2 in four dimensions: 3^2 + 4 * (2 - 1)^2.
+    shift = torch.tensor([3.0, 0, 0, 0])
+    assert frechet(a, 2 * a + shift) == pytest.approx(13, rel=0.05)
+
+
+def test_precision_counts_points_near_the_cloud() -> None:
+    cloud = torch.arange(10.0)[:, None]  # the third neighbour is 2 or, at the ends, 3 away
+    points = torch.tensor([[4.5], [-2.5], [-3.5], [50.0]])
+    assert share_within(points, cloud) == 0.5
 
 
 # Files and the command
