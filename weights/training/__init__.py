@@ -1,0 +1,1 @@
+"""How the embedded generator was made: `python -m weights.training.morph --help`."""
