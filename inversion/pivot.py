@@ -38,7 +38,7 @@ class PivotConfig:
     """Noise on the latent at the start, in units of the spread; it is gone after three quarters of the steps."""
     pixel_weight: float = 3.0
     """Weight of the mean squared pixel difference, beside the perceptual distance."""
-    mean_weight: float = 0.03
+    mean_weight: float = 0.1
     """Weight of the mean squared distance to the mean latent, in units of the spread."""
     seed: int = 0
     """Of the noise."""

@@ -22,7 +22,7 @@ from weights import Generator, StyleGAN2
 class TuneConfig:
     """How the generator is tuned."""
 
-    steps: int = 150
+    steps: int = 120
     """PTI: 350."""
     learning_rate: float = 3e-3
     """Adam's. PTI takes 3e-4 for 512 channels; a small network moves less for the same step. Much more than this

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from align import PhotoError, choose_face, find_faces
-from pipeline.report import differing_outside, identity_distance, strip, with_arrows
+from pipeline.report import close_up, differing_outside, identity_distance, strip, with_arrows
 from pipeline.session import EditSession
 
 PHOTO = Path(__file__).parent.parent / "tests" / "data" / "lisa1.jpg"
@@ -65,5 +65,6 @@ def run_demo(
             f"identity distance {'no face' if same is None else f'{same:.2f}'} (one person: below 0.6); "
             f"{outside} pixels differ outside the face's square"
         )
-    Image.fromarray(strip(pictures)).save(folder / "strip.png")
+    closer = {name: close_up(picture, face.quad) for name, picture in pictures.items()}
+    Image.fromarray(strip(closer)).save(folder / "strip.png")
     say(f"{folder / 'strip.png'}: before and after, side by side")

@@ -33,6 +33,15 @@ def strip(pictures: dict[str, np.ndarray], height: int = 400) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
+def close_up(picture: np.ndarray, quad: np.ndarray, share: float = 0.7) -> np.ndarray:
+    """The middle of a face's square `quad` [4, 2], as much of it as the picture has."""
+    middle = quad.mean(0)
+    corners = middle + (quad - middle) * share
+    left, top = np.maximum(np.rint(corners.min(0)).astype(int), 0)
+    right, bottom = np.minimum(np.rint(corners.max(0)).astype(int), picture.shape[1::-1])
+    return picture[top:bottom, left:right]
+
+
 def with_arrows(picture: np.ndarray, handles: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The picture with an arrow from each handle to its target, in its own pixels."""
     drawn = picture.copy()
