@@ -80,13 +80,22 @@ def test_a_tilted_crop_is_pasted_where_it_came_from(lisa) -> None:
     assert result[v, u, 0] > 220 and result[v, u, 1] < 60
 
 
-def test_a_face_smaller_than_the_drawing_is_not_aliased(lisa) -> None:
-    """Fine stripes in the drawing average out in a photo where the face is an eighth of its size."""
+def test_a_face_smaller_than_the_drawing_is_not_aliased() -> None:
+    """Fine stripes in the middle of the drawing average out in a photo where the face is an eighth of its size."""
     quad = np.array([[300.0, 400], [300, 432], [332, 432], [332, 400]])
     face = AlignedFace(np.full((256, 256, 3), 128, np.uint8), quad)
     stripes = np.full((256, 256, 3), 100.0, np.float32)
-    stripes[:, ::2] = 200
+    stripes[96:160, 96:160:2] = 200  # 64 x 64 of 256: 8 x 8 pixels of the photo
     photo = np.full((800, 600, 3), 100, np.uint8)
     result = paste(photo, face, np.full((256, 256, 3), 100.0, np.float32), stripes)
-    inside = result[408:424, 308:324].astype(float)
-    assert inside.std() < 6 and 120 < inside.mean() < 170
+    inside = result[414:418, 314:318].astype(float)
+    # Half of 100 more on average, less what counts as a broad drift.
+    assert inside.std() < 6 and 120 < inside.mean() < 150
+
+
+def test_a_broad_drift_of_colour_is_not_shown(lisa, face) -> None:
+    """A generator whose picture gets redder all over has not been asked to. (The flow may see some motion in it.)"""
+    drift = np.array([12, -8, 5], np.float32)
+    result = paste(lisa, face, face.pixels, face.pixels + drift)
+    assert (result == lisa).all(2).mean() > 0.95
+    assert np.abs(result.mean((0, 1)) - lisa.mean((0, 1))).max() < 0.1
