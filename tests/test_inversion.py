@@ -1,0 +1,94 @@
+"""The pivot and the tuning, on small networks and on the real one."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import lisa_face, small_generator
+
+from inversion import Perceptual, PivotConfig, TuneConfig, load_perceptual, pivot, tune
+from inversion.pivot import noise_at, ramp
+from pipeline import finish
+from weights import load_generator, to_image
+
+
+@pytest.fixture(scope="module")
+def perceptual() -> Perceptual:
+    return load_perceptual("st-lpips-alex", size=32)
+
+
+def test_learning_rate_and_noise_follow_the_paper() -> None:
+    """At rest at both ends, full between 5 % and 75 % of the steps; noise gone after three quarters."""
+    config = PivotConfig()
+    assert ramp(0.0, config) == 0 and ramp(1.0, config) == pytest.approx(0)
+    assert ramp(0.025, config) == pytest.approx(0.5) and ramp(0.5, config) == 1.0
+    assert ramp(0.875, config) == pytest.approx(0.5)  # halfway down a cosine
+    assert noise_at(0.0, config) == config.noise and noise_at(0.375, config) == pytest.approx(config.noise / 4)
+    assert noise_at(0.75, config) == 0
+
+
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_the_pivot_finds_a_picture_of_the_generators_own(space, perceptual: Perceptual) -> None:
+    generator = small_generator()
+    target = generator.render(generator.sample(1, seed=5, psi=0.7))
+    config = PivotConfig(space=space, steps=120, mean_weight=0.0)
+    steps = list(pivot(generator, target, perceptual, config))
+    first, last = (generator.render(step.latent[None]) for step in (steps[0], steps[-1]))
+    assert (last - target).square().mean() < 0.1 * (first - target).square().mean()
+    torch.testing.assert_close(steps[0].latent, generator.mean_latent)
+    rows_alike = torch.equal(steps[-1].latent, steps[-1].latent[:1].expand_as(steps[-1].latent))
+    assert rows_alike == (space == "w")
+
+
+def test_the_pull_keeps_the_pivot_near_the_mean(perceptual: Perceptual) -> None:
+    generator = small_generator()
+    target = generator.render(generator.sample(1, seed=5))
+    far = {
+        weight: (finish(pivot(generator, target, perceptual, config)).latent - generator.mean_latent).norm()
+        for weight in (0.0, 1.0)
+        if (config := PivotConfig(steps=40, mean_weight=weight))
+    }
+    assert far[1.0] < 0.7 * far[0.0]
+
+
+def test_tuning_stops_when_it_is_near_enough(perceptual: Perceptual) -> None:
+    generator = small_generator()
+    target = generator.render(generator.sample(1, seed=5)).clamp(-1, 1)
+    latent = generator.sample(1, seed=6)[0]
+    start = next(tune(generator, latent, target, perceptual, TuneConfig())).score
+    last = finish(tune(generator, latent, target, perceptual, TuneConfig(enough=start / 2)))
+    assert last.arrived and last.index < last.limit and last.score <= start / 2
+    already = list(tune(generator, latent, target, perceptual, TuneConfig(enough=start + 1)))
+    assert len(already) == 1 and already[0].arrived  # tested before the first update
+
+
+def test_locality_holds_the_generator_away_from_the_pivot(perceptual: Perceptual) -> None:
+    generator = small_generator()
+    target = generator.render(generator.sample(1, seed=5)).clamp(-1, 1)
+    latent = generator.sample(1, seed=6)[0]
+    elsewhere = generator.sample(8, seed=7)
+    before = generator.render(elsewhere)
+    changed = []
+    for weight in (0.0, 10.0):
+        config = TuneConfig(steps=40, enough=0, locality_weight=weight, locality_distance=5.0)
+        last = finish(tune(generator, latent, target, perceptual, config))
+        changed.append((generator.tuned(last.weights).render(elsewhere) - before).square().mean().item())
+    assert changed[1] < 0.7 * changed[0]
+
+
+def test_a_real_face_is_drawn_better_by_each_stage() -> None:
+    """The embedded generator on lisa1, with a third of the usual steps."""
+    generator, perceptual = load_generator(), load_perceptual("st-lpips-vgg", size=64)
+    target = to_image(lisa_face(generator.resolution).pixels)
+
+    def psnr(image: torch.Tensor) -> float:
+        return 10 * np.log10(4 / (image - target).square().mean().item())
+
+    latent = finish(pivot(generator, target, perceptual, PivotConfig(steps=35))).latent
+    last = finish(tune(generator, latent, target, perceptual, TuneConfig(steps=40)))
+    stages = [
+        psnr(generator.render(generator.mean_latent[None])),
+        psnr(generator.render(latent[None])),
+        psnr(generator.tuned(last.weights).render(latent[None])),
+    ]
+    assert stages[0] + 2 < stages[1] < stages[2] - 2
+    assert stages[2] > 22
