@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,30 @@ from PIL import Image
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """n pictures, and after them their mirror images."""
+
+    pictures: Tensor  # uint8 [n, 3, R, R]
+
+    def __len__(self) -> int:
+        return 2 * len(self.pictures)
+
+    def images(self, index: Tensor) -> Tensor:
+        """Those of number `index`, float [k, 3, R, R] in [-1, 1]."""
+        n = len(self.pictures)
+        images = to_float(self.pictures[(index % n).to(self.pictures.device)])
+        return torch.where((index >= n)[:, None, None, None].to(images.device), images.flip(3), images)
+
+    def thumbnails(self, make: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """make(images, their numbers) of them all, on the CPU, a few at a time."""
+        return torch.cat([make(self.images(part), part).cpu() for part in torch.arange(len(self)).split(64)])
+
+    def some(self, k: int) -> Tensor:
+        """Numbers of k of the pictures, the same ones each time, for grids."""
+        return torch.arange(k) * (len(self.pictures) // k)
 
 
 class BadPictures(ValueError):

@@ -1,20 +1,107 @@
-"""The checkpoint of a training: one safetensors file, tensors under "part/name", counts in the metadata."""
+"""What a training leaves on disk: a checkpoint to go on from, the exported generator, and sheets to judge by eye.
+
+The checkpoint is one safetensors file: tensors under "part/name", counts in the metadata.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
+import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from weights.generator import save_generator
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+from weights.training.data import to_bytes
+from weights.training.features import Features
+from weights.training.growth import grown
+from weights.training.train import Subject, TrainConfig, Training, begin
 
 
 class BadCheckpoint(ValueError):
     """A file is not what training can start from; the message says what to do."""
+
+
+def save_checkpoint(training: Training, subject: Subject, path: Path) -> None:
+    tensors = subject.tensors()
+    for part, thing in training.parts().items():
+        tensors |= {f"{part}/{name}": tensor for name, tensor in flat(thing.state_dict())}
+    counts = json.dumps({"step": training.step, "drawn": training.drawn})
+    write_safetensors(tensors, path, training.generator.config.to_metadata() | {"training": counts})
+
+
+def load_checkpoint(
+    path: Path, network: StyleGAN2Config, features: Features, config: TrainConfig, device: torch.device | str = "cpu"
+) -> Training:
+    """The training that `path` left off, grown where `network` is larger."""
+    tensors, metadata = read_safetensors(path)
+    old = StyleGAN2Config.from_metadata(metadata)
+    training = begin(StyleGAN2(old).to(device), features, config)
+    for part, thing in training.parts().items():
+        if found := under(part, tensors):
+            thing.load_state_dict(unflat(found, thing.state_dict()))
+    if old != network:
+        smaller, training = (
+            training,
+            begin(grown_alike(training.generator, network, config).to(device), features, config),
+        )
+        training.average.load_state_dict(grown_alike(smaller.average, network, config).state_dict())
+        training.heads, training.heads_adam = smaller.heads, smaller.heads_adam
+    counts = json.loads(metadata["training"])
+    training.step, training.drawn = counts["step"], counts["drawn"]
+    return training
+
+
+def grown_alike(old: StyleGAN2, network: StyleGAN2Config, config: TrainConfig) -> StyleGAN2:
+    """What is new is the same each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        try:
+            return grown(old, network)
+        except ValueError as error:
+            raise BadCheckpoint(str(error)) from error
+
+
+def load_codes(path: Path) -> dict[str, Tensor]:
+    """The codes' tensors, under the names that `Subject.tensors` gave them."""
+    return {name: tensor for name, tensor in read_safetensors(path)[0].items() if name.startswith("codes/")}
+
+
+@torch.no_grad()
+def export(average: StyleGAN2, path: Path) -> None:
+    """The generator for `load_generator`; its mean latent is that of z ~ N(0, I)."""
+    z = torch.randn(10_000, average.config.z_dim, generator=torch.Generator().manual_seed(0))
+    mapping = average.mapping
+    mapping.w_avg.copy_(mapping(z.to(mapping.w_avg))[:, 0].mean(0))
+    partial = path.with_name(path.name + ".part")
+    save_generator(average, partial)
+    partial.replace(path)
+
+
+def save_sheets(average: StyleGAN2, subject: Subject, out: Path, drawn: int) -> None:
+    sheets = subject.sheets(average) | {f"samples-{drawn:08d}": samples(average)}
+    for name, images in sheets.items():
+        Image.fromarray(tiled(images)).save(out / f"{name}.png")
+
+
+@torch.no_grad()
+def samples(average: StyleGAN2, rows: int = 8, psi: float = 0.8) -> Tensor:
+    """rows x rows samples, float [rows, rows, 3, R, R]; the same latents each time."""
+    z = torch.randn(rows, rows, average.config.z_dim, generator=torch.Generator().manual_seed(0))
+    return torch.stack([average.synthesis(average.mapping(row, psi)) for row in z.to(average.mapping.w_avg)])
+
+
+def tiled(images: Tensor) -> np.ndarray:
+    """Images [rows, columns, 3, R, R] -> one picture uint8 [rows * R, columns * R, 3]."""
+    rows, columns, _, size, _ = images.shape
+    return to_bytes(images).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3).cpu().numpy()
 
 
 def write_safetensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -15,7 +15,12 @@ from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 @torch.no_grad()
 def grown(old: StyleGAN2, config: StyleGAN2Config) -> StyleGAN2:
-    """A network of `config` that draws what `old` draws. The mapping network must be the same."""
+    """A network of `config` that draws what `old` draws. Raises ValueError where `config` is not larger throughout."""
+    was = old.config
+    if (was.z_dim, was.w_dim, was.mapping_layers) != (config.z_dim, config.w_dim, config.mapping_layers):
+        raise ValueError(f"the mapping network stays as it is: {was} cannot become {config}")
+    if was.num_ws > config.num_ws or any(was.channels(r) > config.channels(r) for r in was.resolutions):
+        raise ValueError(f"networks only grow: {was} is larger than {config}")
     new = StyleGAN2(config)
     state, known = new.state_dict(), old.state_dict()
     for name, tensor in state.items():

@@ -53,6 +53,14 @@ class Basis:
     def decode(self, codes: Tensor) -> Tensor:
         return self.mean + codes @ self.up
 
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {f"{name}/{field.name}": getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_tensors(cls, tensors: dict[str, Tensor], name: str) -> Basis:
+        return cls(*(tensors[f"{name}/{field.name}"] for field in fields(cls)))
+
 
 def fit_basis(x: Tensor, k: int) -> Basis:
     """The k strongest components of x [n, ...]."""
@@ -184,22 +192,22 @@ def warped(pictures: Tensor, source: Tensor, target: Tensor) -> Tensor:
     if size != FLOW:
         flow = F.interpolate(flow.permute(0, 3, 1, 2), size=(size, size), mode="bicubic", align_corners=False)
         flow = flow.permute(0, 2, 3, 1)
-    where = grid(size) + flow  # shares of the width, the pixel centres of the picture asked for
+    where = grid(size, flow.device) + flow  # shares of the width, the pixel centres of the picture asked for
     return F.grid_sample(pictures, where * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def spline_flow(points: Tensor, values: Tensor, size: int) -> Tensor:
     """The smooth field [n, size, size, 2] that takes `values` [n, 68, 2] at `points` and 0 on the border."""
-    n = len(points)
-    nodes = torch.cat([points, BORDER.expand(n, -1, -1)], 1)  # [n, k, 2]
+    n, device = len(points), points.device
+    nodes = torch.cat([points, BORDER.to(device).expand(n, -1, -1)], 1)  # [n, k, 2]
     k = nodes.shape[1]
     values = torch.cat([values, values.new_zeros(n, k - points.shape[1] + 3, 2)], 1)
-    affine = torch.cat([torch.ones(n, k, 1), nodes], 2)  # [n, k, 3]
-    system = torch.zeros(n, k + 3, k + 3)
-    system[:, :k, :k] = kernel(nodes, nodes) + SMOOTH * torch.eye(k)
+    affine = torch.cat([torch.ones(n, k, 1, device=device), nodes], 2)  # [n, k, 3]
+    system = torch.zeros(n, k + 3, k + 3, device=device)
+    system[:, :k, :k] = kernel(nodes, nodes) + SMOOTH * torch.eye(k, device=device)
     system[:, :k, k:], system[:, k:, :k] = affine, affine.transpose(1, 2)
     weights = torch.linalg.solve(system.double(), values.double()).float()  # [n, k + 3, 2]
-    where = grid(size).view(1, -1, 2)
+    where = grid(size, device).view(1, -1, 2)
     field = kernel(where, nodes) @ weights[:, :k]
     field = field + weights[:, None, k] + where @ weights[:, k + 1 :]
     return field.view(n, size, size, 2)
@@ -213,9 +221,9 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
     return squared.log().mul_(squared).mul_(0.5)
 
 
-def grid(size: int) -> Tensor:
+def grid(size: int, device: torch.device | str = "cpu") -> Tensor:
     """Pixel centres (x, y) as shares of the width, [size, size, 2]."""
-    at = (torch.arange(size) + 0.5) / size
+    at = (torch.arange(size, device=device) + 0.5) / size
     y, x = torch.meshgrid(at, at, indexing="ij")
     return torch.stack([x, y], -1)
 
@@ -235,19 +243,11 @@ class FaceCodes:
         return shapeless(pictures, points, self.shape.mean.view(68, 2))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-        return {
-            f"codes/{name}/{field.name}": getattr(getattr(self, name), field.name)
-            for name in ("shape", "appearance")
-            for field in fields(Basis)
-        }
+        return self.shape.tensors("codes/shape") | self.appearance.tensors("codes/appearance")
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> FaceCodes:
-        def basis(name: str) -> Basis:
-            return Basis(*(tensors[f"codes/{name}/{field.name}"] for field in fields(Basis)))
-
-        return cls(basis("shape"), basis("appearance"))
+        return cls(Basis.of_tensors(tensors, "codes/shape"), Basis.of_tensors(tensors, "codes/appearance"))
 
 
 def shapeless(pictures: Tensor, points: Tensor, mean: Tensor) -> Tensor:

@@ -1,0 +1,401 @@
+"""weights.training on drawn blobs and toy features: no training pictures and no frozen weights are needed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from weights.generator import load_generator
+from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+from weights.training import __main__ as command
+from weights.training.augment import draw_augmentation
+from weights.training.data import BadPictures, load_pictures, to_float
+from weights.training.faces import Faces, fit_faces, load_landmarks
+from weights.training.features import Conv
+from weights.training.files import (
+    BadCheckpoint,
+    export,
+    load_checkpoint,
+    load_codes,
+    load_network,
+    save_checkpoint,
+    save_sheets,
+)
+from weights.training.growth import grown
+from weights.training.pictures import fit_pictures
+from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
+from weights.training.train import COARSE, Subject, TrainConfig, Training, begin, latents, train
+
+SMALL = StyleGAN2Config(16, z_dim=12, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
+QUICK = TrainConfig(batch=4, lr=5e-3, feature_size=32, warm=10**6)
+
+
+def toy_features(images: Tensor) -> list[Tensor]:
+    """Fixed random features at strides 2, 4, 8 and 16, in place of the ImageNet ones."""
+    kernel = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(0)) / 27**0.5
+    x = torch.tanh(F.conv2d(images, kernel, padding=1))
+    return [F.avg_pool2d(x, stride) for stride in (2, 4, 8, 16)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """For networks so small, threads cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def face() -> Tensor:
+    """68 points [68, 2] that are their own mirror image."""
+    points = torch.rand(68, 2, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    points = (points + mirrored(points[None])[0]) / 2
+    for above, below, _ in [(61, 67, 0), (62, 66, 0), (63, 65, 0), (37, 41, 0), (38, 40, 0), (43, 47, 0), (44, 46, 0)]:
+        points[below] = points[above] + torch.tensor([0, 0.03])
+    return points
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    """40 pictures uint8 [40, 3, 16, 16] of smooth blobs."""
+    coarse = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    return (F.interpolate(coarse, size=(16, 16), mode="bicubic") * 255).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def points() -> Tensor:
+    return face() + 0.02 * torch.randn(40, 68, 2, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture(scope="module")
+def faces(pictures: Tensor, points: Tensor) -> Faces:
+    return fit_faces(pictures, points, SMALL.z_dim, shape_dim=6)
+
+
+@pytest.fixture(params=["faces", "pictures"])
+def subject(request: pytest.FixtureRequest, faces: Faces, pictures: Tensor) -> Subject:
+    return faces if request.param == "faces" else fit_pictures(pictures, SMALL.z_dim)
+
+
+def begun(config: TrainConfig = QUICK) -> Training:
+    torch.manual_seed(0)
+    return begin(StyleGAN2(SMALL), toy_features, config)
+
+
+def trained(training: Training, subject: Subject, until: int, config: TrainConfig = QUICK) -> list[dict[str, float]]:
+    return list(train(training, subject, toy_features, config, until))
+
+
+def write_pictures(folder: Path, pictures: Tensor) -> Path:
+    folder.mkdir(exist_ok=True)
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(folder / f"{i:03d}.png")
+    return folder
+
+
+# --- pictures ------------------------------------------------------------------------------------------------
+
+
+def test_a_zip_holds_the_same_pictures_as_its_folder(tmp_path: Path, pictures: Tensor) -> None:
+    folder = write_pictures(tmp_path / "pictures", pictures)
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"00000/{path.name}")
+    assert torch.equal(load_pictures(folder, 16), pictures)
+    assert torch.equal(load_pictures(tmp_path / "pictures.zip", 16), pictures)
+
+
+def test_larger_pictures_are_averaged_down(tmp_path: Path, pictures: Tensor) -> None:
+    small = load_pictures(write_pictures(tmp_path / "pictures", pictures), 8)
+    # Pillow rounds once along each axis.
+    assert (small.float() - F.avg_pool2d(pictures.float(), 2)).abs().max() <= 1
+
+
+@pytest.mark.parametrize(("size", "complaint"), [((16, 12), "must be square"), ((4, 4), "too small")])
+def test_pictures_that_cannot_be_used(tmp_path: Path, size: tuple[int, int], complaint: str) -> None:
+    Image.new("RGB", size).save(tmp_path / "odd.png")
+    with pytest.raises(BadPictures, match=complaint):
+        load_pictures(tmp_path, 8)
+
+
+def test_broken_pictures_missing_folders_and_foreign_landmarks(tmp_path: Path) -> None:
+    with pytest.raises(BadPictures, match="neither a folder nor a zip"):
+        load_pictures(tmp_path / "none", 8)
+    with pytest.raises(BadPictures, match="holds no pictures"):
+        load_pictures(tmp_path, 8)
+    np.savez(tmp_path / "landmarks.npz", points=np.zeros((3, 68, 2)))
+    with pytest.raises(BadPictures, match="for 4 pictures"):
+        load_landmarks(tmp_path / "landmarks.npz", 4)
+    with pytest.raises(BadPictures, match="holds no landmarks"):
+        load_landmarks(tmp_path / "none.npz", 4)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(BadPictures, match=r"broken\.png cannot be read"):
+        load_pictures(tmp_path, 8)
+
+
+def test_too_few_pictures_for_a_code(pictures: Tensor) -> None:
+    with pytest.raises(BadPictures, match="7 at least"):
+        fit_pictures(pictures[:6], SMALL.z_dim)
+
+
+def test_augmentation_is_differentiable_and_repeatable(pictures: Tensor) -> None:
+    images = to_float(pictures).requires_grad_()
+    change = draw_augmentation(len(images), torch.Generator().manual_seed(0))
+    assert torch.equal(change(images), change(images))
+    change(images).square().sum().backward()
+    assert images.grad is not None
+    assert bool((images.grad.abs().sum((1, 2, 3)) > 0).all())
+
+
+def test_augmentation_moves_by_whole_pixels_and_cuts_squares() -> None:
+    change = draw_augmentation(1, torch.Generator().manual_seed(0))
+    ones = torch.ones(1, 1, 1, 1)
+    plain = replace(change, brightness=0 * ones, saturation=ones, contrast=ones, cutout=torch.full((1, 2), 9.0))
+    image = torch.zeros(1, 3, 32, 32)
+    image[..., 10, 20] = 1
+    moved = replace(plain, shift=torch.tensor([[2 / 32, -3 / 32]]))(image)
+    assert moved[0, 0].nonzero().tolist() == [[7, 22]]
+    cut = replace(plain, shift=torch.zeros(1, 2), cutout=torch.tensor([[0.25, 0.25]]))(torch.ones(1, 3, 32, 32))
+    assert cut.sum() == 3 * (32 * 32 - 16 * 16)
+    assert cut[0, 0, 0, 0] == 0
+
+
+# --- shapes --------------------------------------------------------------------------------------------------
+
+
+def test_a_warp_to_the_same_shape_changes_nothing() -> None:
+    pictures, points = torch.rand(2, 3, 128, 128), face().expand(2, -1, -1)
+    assert torch.allclose(warped(pictures, points, points), pictures, atol=1e-5)
+
+
+def test_points_land_where_they_are_sent() -> None:
+    source = torch.cartesian_prod(torch.linspace(0.25, 0.75, 8), torch.linspace(0.25, 0.8, 9))[None, :68]
+    target = source + 0.01 * torch.randn(1, 68, 2, generator=torch.Generator().manual_seed(0))
+    places = grid(128).permute(2, 0, 1)[None]  # a picture of where its pixels are
+    moved = warped(torch.cat([places, places[:, :1]], 1), source, target)[0, :2]
+    x, y = (target[0] * 128 - 0.5).round().long().T
+    shift = (target[0] * 128 - 0.5).round() / 128 + 0.5 / 128 - target[0]  # of the pixel from the point
+    assert ((moved[:, y, x].T - source[0] - shift) * 128).norm(dim=1).max() < 1.0
+
+
+def test_the_border_stays() -> None:
+    pictures = grid(64).permute(2, 0, 1)[None]
+    source = face()[None]
+    moved = warped(pictures, source, source + moves()[:1] * 2)
+    for x, y in (BORDER * 63).round().long().tolist():
+        assert (moved[0, :, y, x] - pictures[0, :, y, x]).abs().max() < 0.02
+
+
+def test_mirroring_twice_changes_nothing() -> None:
+    points = torch.rand(3, 68, 2)
+    assert torch.allclose(mirrored(mirrored(points)), points)
+    assert sorted(MIRROR.tolist()) == list(range(68))
+
+
+def test_lips_do_not_pass_each_other() -> None:
+    points = apart(face()[None] + 3 * moves())
+    assert bool((points[:, [65, 66, 67], 1] >= points[:, [63, 62, 61], 1]).all())
+
+
+def test_codes_are_white_and_come_back() -> None:
+    x = torch.randn(500, 10) @ torch.randn(10, 10)
+    basis = fit_basis(x, 10)
+    codes = basis.encode(x)
+    assert torch.allclose(codes.T @ codes / len(x), torch.eye(10), atol=1e-3)
+    assert torch.allclose(basis.decode(codes), x, atol=1e-3)
+
+
+def test_the_shape_code_of_a_redrawn_face_is_its_shape(faces: Faces) -> None:
+    new = faces.shapes.redrawn(faces.shapes.points, torch.Generator().manual_seed(2))
+    kept = faces.codes.shape.decode(faces.codes.shape.encode(new)) - new.flatten(1)
+    assert kept.norm() < 0.9 * (new.flatten(1) - new.flatten(1).mean(0)).norm()
+    assert (new - faces.shapes.points).abs().max() > 0.01
+
+
+# --- the loop ------------------------------------------------------------------------------------------------
+
+
+def test_the_regression_falls(subject: Subject) -> None:
+    config = replace(QUICK, batch=16)
+    losses = [losses["full"] for losses in trained(begun(config), subject, 16 * 40, config)]
+    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
+
+
+def test_the_discriminator_joins_after_the_warm_start(faces: Faces) -> None:
+    config = replace(QUICK, warm=8, ramp=4)
+    training = begun(config)
+    heads = [p.clone() for p in training.heads.parameters()]
+    assert all("adversarial" not in losses for losses in trained(training, faces, 8, config))
+    assert all(torch.equal(a, b) for a, b in zip(heads, training.heads.parameters(), strict=True))
+    losses = trained(training, faces, 400, config)
+    assert losses[-1]["heads"] < losses[0]["heads"]  # it learns to tell drawn from real
+
+
+def test_the_discriminator_reaches_the_generator(faces: Faces) -> None:
+    """With all else at weight zero only the discriminator moves it."""
+    config = replace(QUICK, warm=0, ramp=1, full_half_life=1e-3, coarse_weight=0, feature_weight=0)
+    training = begun(config)
+    training.drawn = config.batch  # past the ramp, where the discriminator's weight is still zero
+    before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
+    trained(training, faces, 2 * config.batch, config)
+    assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
+
+
+def test_codes_are_mixed_at_the_coarse_rows_and_random_latents_anywhere(faces: Faces) -> None:
+    config = replace(QUICK, batch=64, mixing=1.0, jitter=0.0)
+    generator, rng = StyleGAN2(SMALL), torch.Generator().manual_seed(0)
+    targets = faces.draw(64, rng)
+    ws = latents(generator, targets, 32, config, rng)
+    own, other = generator.mapping(targets.z), generator.mapping(targets.fine)
+    assert torch.allclose(ws[:32, :COARSE], own[:32, :COARSE])
+    assert torch.allclose(ws[:32, COARSE:], other[:32, COARSE:])
+    cuts = {int((row != row[0]).any(1).nonzero()[0]) for row in ws[32:]}
+    assert len(cuts) > 3
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subject) -> None:
+    config = replace(QUICK, warm=12, ramp=4)
+    whole, first = begun(config), begun(config)
+    trained(whole, subject, 32, config)
+    trained(first, subject, 20, config)
+    save_checkpoint(first, subject, tmp_path / "checkpoint.safetensors")
+    second = load_checkpoint(tmp_path / "checkpoint.safetensors", SMALL, toy_features, config)
+    assert (second.step, second.drawn) == (5, 20)
+    trained(second, subject, 32, config)
+    for part in ("generator", "average", "heads"):
+        expected = getattr(whole, part).state_dict()
+        torch.testing.assert_close(getattr(second, part).state_dict(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_codes_come_back_from_the_checkpoint(tmp_path: Path, faces: Faces, pictures: Tensor, points: Tensor) -> None:
+    save_checkpoint(begun(), faces, tmp_path / "checkpoint.safetensors")
+    codes = load_codes(tmp_path / "checkpoint.safetensors")
+    again = fit_faces(pictures[:20], points[:20], SMALL.z_dim, codes)
+    assert torch.equal(again.codes.appearance.up, faces.codes.appearance.up)
+    assert torch.allclose(again.appearance[:20], faces.appearance[:20], atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(faces: Faces) -> None:
+    training = begun()
+    with torch.no_grad():
+        training.generator.synthesis.b4.const.fill_(float("nan"))  # type: ignore[union-attr]
+    with pytest.raises(FloatingPointError, match="step 1"):
+        trained(training, faces, 8)
+
+
+# --- growth and files ----------------------------------------------------------------------------------------
+
+
+def test_growth_changes_nothing_that_is_drawn() -> None:
+    torch.manual_seed(0)
+    network = StyleGAN2(SMALL)
+    z = torch.randn(2, 12)
+    small = network.synthesis(network.mapping(z))
+    wide = grown(network, replace(SMALL, channel_base=256, channel_max=24))
+    torch.testing.assert_close(wide.synthesis(wide.mapping(z)), small, atol=1e-4, rtol=1e-4)
+    large = grown(network, replace(SMALL, img_resolution=32))
+    drawn = large.synthesis(large.mapping(z))
+    assert drawn.shape[-1] == 32
+    assert (F.avg_pool2d(drawn, 2) - small).abs().mean() < 0.1 * small.abs().mean()
+
+
+def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: Faces) -> None:
+    config = replace(QUICK, warm=4, ramp=4)
+    small = begun(config)
+    trained(small, faces, 16, config)
+    save_checkpoint(small, faces, tmp_path / "checkpoint.safetensors")
+    large = load_checkpoint(
+        tmp_path / "checkpoint.safetensors", replace(SMALL, img_resolution=32), toy_features, config
+    )
+    assert large.drawn == 16
+    torch.testing.assert_close(large.heads.state_dict(), small.heads.state_dict())
+    z = torch.randn(1, 12)
+    before = small.average.synthesis(small.average.mapping(z))
+    after = large.average.synthesis(large.average.mapping(z))
+    assert (F.avg_pool2d(after, 2) - before).abs().mean() < 0.1 * before.abs().mean()
+
+
+@pytest.mark.parametrize("other", [{"channel_max": 8}, {"img_resolution": 8}, {"w_dim": 8}])
+def test_a_checkpoint_that_cannot_grow_is_refused(tmp_path: Path, faces: Faces, other: dict[str, int]) -> None:
+    save_checkpoint(begun(), faces, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(BadCheckpoint):
+        load_checkpoint(tmp_path / "checkpoint.safetensors", replace(SMALL, **other), toy_features, QUICK)
+
+
+def test_an_export_is_a_generator_with_the_right_mean_latent(tmp_path: Path) -> None:
+    export(StyleGAN2(SMALL), tmp_path / "g.safetensors")
+    generator = load_generator(tmp_path / "g.safetensors")
+    assert (generator.sample(4000, 1)[:, 0].mean(0) - generator.mean_latent[0]).abs().max() < 0.1
+
+
+def test_sheets_are_written(tmp_path: Path, subject: Subject) -> None:
+    save_sheets(StyleGAN2(SMALL).requires_grad_(False), subject, tmp_path, 7)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"samples-00000007.png", "codes.png"} <= names
+    assert Image.open(tmp_path / "samples-00000007.png").size == (8 * 16, 8 * 16)
+
+
+def test_batch_normalisation_is_folded_exactly() -> None:
+    torch.manual_seed(0)
+    conv, norm = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False), torch.nn.BatchNorm2d(5).eval()
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        assert tensor is not None
+        torch.nn.init.uniform_(tensor, 0.5, 2)
+    parameters = [t.detach() for t in list(norm.state_dict().values())[:4]]
+    folded = Conv(conv.weight.detach(), parameters, norm.eps, relu=True, stride=1)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(folded(x), F.relu6(norm(conv(x))), atol=1e-5, rtol=1e-5)
+
+
+# --- the command ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_stops_and_goes_on(
+    tmp_path: Path, pictures: Tensor, points: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
+    monkeypatch.setattr(command, "LOG_EVERY", 2)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    export(StyleGAN2(SMALL), tmp_path / "init.safetensors")
+    np.savez(tmp_path / "landmarks.npz", points=points.numpy())
+    arguments = command.Arguments(
+        data=write_pictures(tmp_path / "pictures", pictures),
+        out=tmp_path / "out",
+        init=tmp_path / "init.safetensors",
+        resolution=16,
+        until=8,
+        z_dim=12,
+        w_dim=16,
+        channel_base=128,
+        channel_max=16,
+        device="cpu",
+        config=QUICK,
+    )
+    command.run(arguments)
+    command.run(replace(arguments, until=16))
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["pictures"] for line in log] == [8, 16]
+    assert load_network(tmp_path / "out" / "generator.safetensors").config == SMALL
+    with pytest.raises(BadCheckpoint, match="begun without --landmarks"):
+        command.run(replace(arguments, landmarks=tmp_path / "landmarks.npz"))
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["training", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
+    assert "holds no pictures" in str(stop.value)
+    assert "\n" not in str(stop.value)

@@ -1,0 +1,170 @@
+"""`python -m weights.training DATA --out FOLDER`: makes a generator from a zip or folder of square pictures.
+
+The same command goes on where the last one stopped, be it at its end, at Ctrl-C or at a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+from weights.training.data import BadPictures, load_pictures
+from weights.training.faces import fit_faces, load_landmarks
+from weights.training.features import Features, FeaturesMissing, load_features
+from weights.training.files import (
+    BadCheckpoint,
+    export,
+    grown_alike,
+    load_checkpoint,
+    load_codes,
+    load_network,
+    save_checkpoint,
+    save_sheets,
+)
+from weights.training.pictures import fit_pictures
+from weights.training.train import Subject, TrainConfig, Training, begin, train
+
+LOG_EVERY = 50  # steps, whose losses the log averages
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a StyleGAN2 on the pictures of a zip or a folder.
+
+    On faces, find their landmarks first (python -m weights.training.landmarks DATA LANDMARKS.npz): with them the
+    generator learns to move faces. On two CPU cores begin with --resolution 64 --channel-base 3072 and, after some
+    100,000 pictures, go on with --resolution 128; on a GPU begin with what you want, and --config.bfloat16.
+    """
+
+    data: tyro.conf.Positional[Path]  # a zip or folder of square pictures, all cropped alike
+    out: Path = Path("training-out")  # checkpoint, export, grids and log go here
+    landmarks: Path | None = None  # of faces, as python -m weights.training.landmarks found them
+    resolution: int = 128  # px, a power of two; a checkpoint of fewer grows
+    init: Path | None = None  # a generator to start from; it may be smaller than this one
+    until: int = 1_000_000  # pictures drawn, all runs together
+    z_dim: int = 128
+    w_dim: int = 256
+    mapping_layers: int = 2
+    channel_base: int = 8192  # channels at resolution r are at most this / r
+    channel_max: int = 256  # and never more than this
+    device: str = "auto"  # auto: the GPU where there is one
+    threads: int = 0  # of the CPU; 0: as many as there are cores
+    save_every: float = 300  # seconds, between checkpoints, exports and grids
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+    @property
+    def network(self) -> StyleGAN2Config:
+        return StyleGAN2Config(
+            self.resolution, self.z_dim, self.w_dim, self.mapping_layers, self.channel_base, self.channel_max
+        )
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments)
+    try:
+        run(arguments)
+    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def run(arguments: Arguments) -> None:
+    # In the background a shell has Ctrl-C ignored; being asked to end should save as well.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = torch.device(chosen_device(arguments.device))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    features = load_features().to(device)
+    training = prepared(arguments, features, device)
+    subject = load_subject(arguments, device)
+    try:
+        follow_steps(training, subject, features, arguments)
+    except KeyboardInterrupt:
+        tqdm.write("stopped; the same command goes on from here")
+    # After a loss that is no number nothing is saved: the last checkpoint is the one to go on from.
+    save(training, subject, arguments.out)
+
+
+def chosen_device(name: str) -> str:
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def checkpoint_of(out: Path) -> Path:
+    return out / "checkpoint.safetensors"
+
+
+def prepared(arguments: Arguments, features: Features, device: torch.device) -> Training:
+    """The training to go on with: the checkpoint in `out`, else one begun from `init`, else from noise."""
+    checkpoint = checkpoint_of(arguments.out)
+    if checkpoint.exists():
+        return load_checkpoint(checkpoint, arguments.network, features, arguments.config, device)
+    torch.manual_seed(arguments.config.seed)
+    if arguments.init:
+        generator = grown_alike(load_network(arguments.init), arguments.network, arguments.config)
+    else:
+        generator = StyleGAN2(arguments.network)
+    return begin(generator.to(device), features, arguments.config)
+
+
+def load_subject(arguments: Arguments, device: torch.device) -> Subject:
+    checkpoint = checkpoint_of(arguments.out)
+    codes = load_codes(checkpoint) if checkpoint.exists() else None
+    pictures = load_pictures(arguments.data, arguments.resolution).to(device)
+    if codes is not None and ("codes/mean" in codes) == bool(arguments.landmarks):
+        wanted = "without" if arguments.landmarks else "with"
+        raise BadCheckpoint(f"the training in {arguments.out} was begun {wanted} --landmarks: go on so, or elsewhere")
+    if arguments.landmarks:
+        points = load_landmarks(arguments.landmarks, len(pictures))
+        return fit_faces(pictures, points, arguments.z_dim, codes)
+    return fit_pictures(pictures, arguments.z_dim, codes)
+
+
+def follow_steps(training: Training, subject: Subject, features: Features, arguments: Arguments) -> None:
+    """Draws the bar, writes the log, and saves now and then."""
+    saved = start = time.monotonic()
+    recent: list[dict[str, float]] = []
+    steps = train(training, subject, features, arguments.config, arguments.until)
+    with (
+        tqdm(total=arguments.until, initial=training.drawn, unit="pic", smoothing=0.02, mininterval=5) as bar,
+        (arguments.out / "log.jsonl").open("a") as log,
+    ):
+        for losses in steps:
+            bar.update(arguments.config.batch)
+            recent.append(losses)
+            if len(recent) == LOG_EVERY:
+                now = time.monotonic()
+                line = means(recent) | {"rate": round(LOG_EVERY * arguments.config.batch / (now - start), 1)}
+                bar.set_postfix(line, refresh=False)
+                log.write(json.dumps({"pictures": training.drawn} | line) + "\n")
+                log.flush()
+                recent, start = [], now
+            if time.monotonic() - saved > arguments.save_every:
+                save(training, subject, arguments.out)
+                saved = time.monotonic()
+
+
+def means(steps: list[dict[str, float]]) -> dict[str, Any]:
+    return {name: round(sum(step.get(name, 0.0) for step in steps) / len(steps), 4) for name in steps[-1]}
+
+
+def save(training: Training, subject: Subject, out: Path) -> None:
+    save_checkpoint(training, subject, checkpoint_of(out))
+    export(training.average, out / "generator.safetensors")
+    save_sheets(training.average, subject, out, training.drawn)
+
+
+if __name__ == "__main__":
+    main()

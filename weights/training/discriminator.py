@@ -1,0 +1,64 @@
+"""A projected discriminator (Sauer et al. 2021, arXiv 2111.01007): small heads on frozen features.
+
+The features are mixed across channels and scales by random convolutions that are never trained, so a head
+cannot dwell on the few channels that tell drawn from real most easily. Only the heads learn, which takes
+minutes instead of days.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+WIDTH = 64  # channels after the projection
+
+
+class Discriminator(nn.Module):
+    """Feature maps, fine to coarse -> how real each place looks at each scale: logits [n, 1, h_i, w_i]."""
+
+    def __init__(self, channels: list[int], seed: int = 0):
+        super().__init__()
+        rng = torch.Generator().manual_seed(seed)
+        for i, n_in in enumerate(channels):
+            self.register_buffer(f"project{i}", torch.randn(WIDTH, n_in, 1, 1, generator=rng) / n_in**0.5)
+            self.register_buffer(f"mix{i}", torch.randn(WIDTH, WIDTH, 3, 3, generator=rng) / (9 * WIDTH) ** 0.5)
+        self.heads = nn.ModuleList(head() for _ in channels)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return [score(x) for score, x in zip(self.heads, self.mixed(maps), strict=True)]
+
+    def mixed(self, maps: list[Tensor]) -> list[Tensor]:
+        """Each scale's projection, with all coarser ones added before a random 3x3 convolution."""
+        out: list[Tensor] = []
+        above: Tensor | None = None
+        for i in reversed(range(len(maps))):
+            x = F.conv2d(maps[i], self.get_buffer(f"project{i}"))
+            if above is not None:
+                x = (x + F.interpolate(above, size=x.shape[-2:])) * 0.5**0.5
+            above = F.conv2d(x, self.get_buffer(f"mix{i}"), padding=1)
+            out.insert(0, above)
+        return out
+
+
+def head() -> nn.Sequential:
+    """Spectral normalisation (Miyato et al. 2018, arXiv 1802.05957) bounds the gradient a head can give."""
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(WIDTH, 1, 1)),
+    )
+
+
+def heads_loss(real: list[Tensor], drawn: list[Tensor]) -> Tensor:
+    """The hinge loss, summed over scales: 0 from one that knows all pictures, 2 from one that knows none."""
+    terms = [F.relu(1 - r).mean() + F.relu(1 + d).mean() for r, d in zip(real, drawn, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def drawn_loss(drawn: list[Tensor]) -> Tensor:
+    """What the generator lowers."""
+    return -torch.stack([d.mean() for d in drawn]).sum()

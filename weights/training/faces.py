@@ -1,0 +1,109 @@
+"""Pictures of faces whose landmarks are known: drawn in shapes that they never had.
+
+z = [shape code | appearance code], and the target is the picture warped to that shape. So shape is a direction of
+its own in W, over a wider range than the pictures have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weights.stylegan2 import StyleGAN2
+from weights.training.data import BadPictures, Mirrored
+from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_shapes, grid, shapeless, warped
+from weights.training.train import COARSE, Targets
+
+SHAPE_DIM = 40  # of z
+WARP_SHARE = 0.85  # of the pictures, which get a new shape; the others are as they are
+FACE_WEIGHT = 4.0  # how much more a pixel between brows and chin counts than one of the background
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Training pictures on the device of the training, and what is known of them, on the CPU."""
+
+    pictures: Mirrored
+    shapes: Shapes  # of all
+    codes: FaceCodes
+    appearance: Tensor  # codes [2n, k]
+    weight: Tensor  # of each pixel, [R, R], 1 in the mean, on the device of the training
+
+    def draw(self, n: int, rng: torch.Generator) -> Targets:
+        """Pictures, most with a new shape; the fine rows may come from yet another shape."""
+        index = torch.randint(len(self.pictures), (n,), generator=rng)
+        images, points = self.pictures.images(index), self.shapes.points[index]
+        k = n - round(n * WARP_SHARE)
+        new = torch.cat([points[:k], self.shapes.redrawn(points[k:], rng)])
+        images = torch.cat([images[:k], warped(images[k:], points[k:].to(images), new[k:].to(images))])
+        shape, appearance = self.codes.shape.encode(new), self.appearance[index]
+        z = torch.cat([shape, appearance], 1)
+        fine = torch.cat([shape.roll(1, 0), appearance], 1)
+        return Targets(images, z.to(images), fine.to(images))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.codes.tensors()
+
+    @torch.no_grad()
+    def sheets(self, average: StyleGAN2) -> dict[str, Tensor]:
+        """codes: pictures; from their codes; in other shapes; with only the coarse rows of those. moves: one
+        appearance, shape components 1..8 at -2, 0, 2."""
+        index = self.pictures.some(8)
+        images, points, appearance = self.pictures.images(index), self.shapes.points[index], self.appearance[index]
+        new = self.shapes.redrawn(points, torch.Generator().manual_seed(1))
+        own, other = (torch.cat([self.codes.shape.encode(shape), appearance], 1) for shape in (points, new))
+        moved = own[1].repeat(3, 8, 1)
+        moved[..., : self.codes.shape.down.shape[1]] = 0
+        for component in range(8):
+            moved[:, component, component] = torch.tensor([-2.0, 0.0, 2.0])
+        ws = average.mapping(torch.cat([own, other, moved.flatten(0, 1)]).to(images)).unflatten(0, (5, 8))
+        mixed = torch.cat([ws[1, :, :COARSE], ws[0, :, COARSE:]], 1)
+        drawn = torch.stack([average.synthesis(row) for row in (*ws, mixed)])
+        return {"codes": torch.cat([images[None], drawn[:2], drawn[5:]]), "moves": drawn[2:5]}
+
+
+def load_landmarks(path: Path, n: int) -> Tensor:
+    """Points [n, 68, 2] of n pictures, as `python -m weights.training.landmarks` wrote them."""
+    try:
+        points = torch.from_numpy(np.load(path)["points"])
+    except (OSError, ValueError, KeyError) as error:
+        raise BadPictures(
+            f"{path} holds no landmarks ({error}): make them with python -m weights.training.landmarks"
+        ) from error
+    if points.shape != (n, 68, 2):
+        raise BadPictures(
+            f"{path} holds {tuple(points.shape)} for {n} pictures: make it anew with "
+            "python -m weights.training.landmarks"
+        )
+    return points
+
+
+def fit_faces(
+    pictures: Tensor, points: Tensor, z_dim: int, codes: dict[str, Tensor] | None = None, shape_dim: int = SHAPE_DIM
+) -> Faces:
+    """Faces of uint8 pictures [n, 3, R, R] with points [n, 68, 2].
+
+    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted.
+    """
+    shapes, both = fit_shapes(points), Mirrored(pictures)
+    known = FaceCodes.of_tensors(codes) if codes else None
+    rng = torch.Generator().manual_seed(0)
+    # White over what training sees, not over nature: the moves must have codes of their own.
+    drawn = torch.cat([shapes.redrawn(shapes.points, rng) for _ in range(4)] + [shapes.points])
+    shape = known.shape if known else fit_basis(drawn, shape_dim)
+    mean = shape.mean.view(68, 2)
+    small = both.thumbnails(lambda images, index: shapeless(images, shapes.points[index].to(images), mean.to(images)))
+    appearance = known.appearance if known else fit_basis(small, z_dim - shape_dim)
+    weight = face_map(mean, pictures.shape[-1]).to(pictures.device)
+    return Faces(both, shapes, FaceCodes(shape, appearance), appearance.encode(small), weight)
+
+
+def face_map(mean: Tensor, size: int) -> Tensor:
+    """How much pixels count, [size, size]: more around the points of brows, eyes, nose and mouth."""
+    distance = (grid(size).view(-1, 1, 2) - mean[17:]).square().sum(-1).min(1).values.view(size, size)
+    weight = 1 + FACE_WEIGHT * torch.exp(-distance / (2 * 0.04**2))
+    return weight / weight.mean()

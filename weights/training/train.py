@@ -1,0 +1,252 @@
+"""The training loop: a generator learns to draw pictures from their codes, then to draw them sharply.
+
+First regression alone: every picture from its code, by pixels and by frozen features. That gives, in minutes, a
+network that draws something soft and well placed from any z, and whose latents mean what the codes mean. Then a
+discriminator looks at all that is drawn, and the finest pixels, of which a code knows nothing, are left to it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weights.stylegan2 import StyleGAN2
+from weights.training.augment import draw_augmentation
+from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
+from weights.training.features import Features
+
+BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
+ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
+COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Spans are counted in pictures drawn, so they mean the same at every batch size."""
+
+    batch: int = 16  # pictures a step
+    lr: float = 2e-3  # Adam's
+    lr_half_life: float = 100_000  # pictures in which it halves
+    mapping_gain: float = 25.0  # of the mapping's rate, which the equalised weights slow down by 100
+    warm: int = 100_000  # pictures of regression alone
+    ramp: int = 4_000  # pictures after that, in which the discriminator's weight rises
+    adversarial: float = 0.3  # its weight from then on
+    full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
+    random_share: float = 0.25  # of each batch after `warm`: random latents, which no picture is asked of
+    mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
+    jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
+    coarse_weight: float = 1.0  # of the L1 distance at 32 px
+    feature_weight: float = 0.5  # of the distance in frozen features
+    heads_lr: float = 3e-4  # Adam's, of the discriminator
+    heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 8)
+    ema: float = 3_000  # pictures in which the average generator forgets half
+    w_avg_decay: float = 0.998  # a step, of the mean latent
+    feature_size: int = 128  # px at which features compare; smaller pictures are enlarged to this
+    bfloat16: bool = False  # twice as fast where the hardware has it (recent GPUs), slower elsewhere
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Pictures to draw, and the codes to draw them from."""
+
+    images: Tensor  # [n, 3, R, R] in [-1, 1]
+    z: Tensor  # [n, z_dim]
+    fine: Tensor  # [n, z_dim]: codes from which the rows after COARSE may come, and the picture be the same
+
+
+class Subject(Protocol):
+    """Training pictures, and what is known of them."""
+
+    @property
+    def weight(self) -> Tensor:
+        """How much each pixel counts, [R, R] or [1, 1], 1 in the mean."""
+        ...
+
+    def draw(self, n: int, rng: torch.Generator) -> Targets:
+        """n targets on the device of the pictures; randomness from `rng`, which is the CPU's."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What codes are made with, for the checkpoint: fitted anew, an axis could have the other sign."""
+        ...
+
+    def sheets(self, average: StyleGAN2) -> dict[str, Tensor]:
+        """What to judge by eye, each float [rows, columns, 3, R, R]."""
+        ...
+
+
+@dataclass
+class Training:
+    """All that changes while training, and what a checkpoint keeps."""
+
+    generator: StyleGAN2
+    average: StyleGAN2  # the exponential moving average: what is exported
+    heads: Discriminator
+    adam: torch.optim.Adam
+    heads_adam: torch.optim.Adam
+    step: int = 0
+    drawn: int = 0  # pictures, all runs together
+
+    def parts(self) -> dict[str, Any]:
+        """What knows `state_dict`, by the name it has in a checkpoint."""
+        return {
+            "generator": self.generator,
+            "average": self.average,
+            "adam": self.adam,
+            "heads": self.heads,
+            "heads_adam": self.heads_adam,
+        }
+
+
+def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Training:
+    """A training at step 0 on the device of `generator`, which is not copied."""
+    device = generator.mapping.w_avg.device
+    with torch.no_grad():
+        channels = [m.shape[1] for m in features(torch.zeros(1, 3, 64, 64, device=device))]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        heads = Discriminator(channels, config.seed).to(device)
+    for network in (generator.train().requires_grad_(True), heads):
+        fast_on_cpu(network)
+    average = copy.deepcopy(generator).eval().requires_grad_(False)
+    groups = [{"params": list(part.parameters())} for part in (generator.mapping, generator.synthesis)]
+    adam = torch.optim.Adam(groups, config.lr, BETAS)
+    return Training(
+        generator, average, heads, adam, torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
+    )
+
+
+def fast_on_cpu(network: nn.Module) -> None:
+    """Convolution weights in the order channels last; their outputs follow. A fifth faster."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode(False)
+def train(
+    training: Training, subject: Subject, features: Features, config: TrainConfig, until: int
+) -> Iterator[dict[str, float]]:
+    """Trains until `until` pictures are drawn, yielding each step's losses; changes `training` in place.
+
+    Every step draws its randomness from (seed, step), so a run stopped and resumed equals one that was not.
+    Raises FloatingPointError where a loss is no longer a number.
+    """
+    while training.drawn < until:
+        rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
+        with torch.enable_grad():
+            losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng)
+        training.step += 1
+        training.drawn += config.batch
+        if not math.isfinite(sum(losses.values())):
+            raise FloatingPointError(f"a loss is not finite at step {training.step}: {losses}")
+        yield losses
+
+
+def step(
+    training: Training,
+    targets: Targets,
+    weight: Tensor,
+    features: Features,
+    config: TrainConfig,
+    rng: torch.Generator,
+) -> dict[str, float]:
+    """One step of the generator, and of the discriminator once it takes part."""
+    device, since = targets.images.device, training.drawn - config.warm
+    coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
+    ws = latents(training.generator, targets, coded, config, rng)
+    # Regression and discriminator see the same change of the same picture, so features are computed once.
+    changed = draw_augmentation(config.batch, rng, device) if since >= 0 else lambda images: images
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+        images = training.generator.synthesis(ws).float()
+        ours = seen(features, changed, images, config)
+        with torch.no_grad():
+            theirs = seen(features, changed, targets.images, config)
+    losses = {
+        "full": ((images - targets.images).abs() * weight)[:coded].mean(),
+        "coarse": F.l1_loss(resized(images[:coded], 32), resized(targets.images[:coded], 32)),
+        "features": torch.stack(
+            [map_distance(a[:coded], b[:coded]) for a, b in zip(ours, theirs, strict=True)][:3]
+        ).sum(),
+    }
+    weights = {
+        "full": 0.5 ** (max(since, 0) / config.full_half_life),
+        "coarse": config.coarse_weight,
+        "features": config.feature_weight,
+    }
+    if since >= 0:
+        losses["heads"] = heads_step(training, theirs, ours, config)
+        losses["adversarial"] = drawn_loss(training.heads(ours))
+        weights["adversarial"] = config.adversarial * min(1.0, since / config.ramp)
+    generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainConfig, rng: torch.Generator) -> Tensor:
+    """W+ [n, num_ws, w_dim]: first those of codes, then random ones; of both, some are made of two."""
+    mapping, z, n = generator.mapping, targets.z, len(targets.z)
+    noise, partners = torch.randn(2 * n, z.shape[1], generator=rng).to(z).chunk(2)
+    first = torch.arange(n, device=z.device)[:, None] < coded
+    ws = mapping(torch.where(first, z + config.jitter * noise, noise))
+    others = mapping(torch.where(first, targets.fine, partners))
+    with torch.no_grad():
+        mapping.w_avg.lerp_(ws[:, 0].mean(0), 1 - config.w_avg_decay)
+    cut = torch.randint(1, mapping.num_ws, (n, 1, 1), generator=rng)  # from this row on comes the other
+    cut[:coded] = COARSE
+    cut[torch.rand(n, generator=rng) >= config.mixing] = mapping.num_ws
+    own = torch.arange(mapping.num_ws)[:, None] < cut  # [n, num_ws, 1]
+    return torch.where(own.to(ws.device), ws, others)
+
+
+def seen(features: Features, changed: Any, images: Tensor, config: TrainConfig) -> list[Tensor]:
+    return [m.float() for m in features(changed(resized(images, max(config.feature_size, images.shape[-1]))))]
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    if images.shape[-1] > size:
+        return F.interpolate(images, size=(size, size), mode="area")
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def map_distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Between the directions of two maps' channel vectors [n, C, h, w]."""
+    return (F.normalize(ours) - F.normalize(theirs)).square().sum(1).mean()
+
+
+def heads_step(training: Training, real: list[Tensor], drawn: list[Tensor], config: TrainConfig) -> Tensor:
+    """Teaches the discriminator, unless it is too far ahead of the generator to be of use to it."""
+    loss = heads_loss(training.heads(real), training.heads([m.detach() for m in drawn]))
+    if float(loss.detach()) > config.heads_rest:
+        training.heads_adam.zero_grad()
+        loss.backward()
+        training.heads_adam.step()
+    return loss.detach()
+
+
+def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> None:
+    rate = config.lr * 0.5 ** (training.drawn / config.lr_half_life)
+    for group, gain in zip(training.adam.param_groups, (config.mapping_gain, 1.0), strict=True):
+        group["lr"] = rate * gain
+        group["betas"] = BETAS if training.drawn < config.warm else ADVERSARIAL_BETAS
+    training.adam.zero_grad()
+    loss.backward(inputs=list(training.generator.parameters()))  # the discriminator needs none of this
+    training.adam.step()
+    # At first, forget the noise sooner.
+    half_life = min(config.ema, 0.1 * (training.drawn + config.batch))
+    follow(training.average, training.generator, 0.5 ** (config.batch / half_life))
+
+
+@torch.no_grad()
+def follow(average: StyleGAN2, generator: StyleGAN2, decay: float) -> None:
+    for mean, now in zip(average.parameters(), generator.parameters(), strict=True):
+        mean.lerp_(now, 1 - decay)
