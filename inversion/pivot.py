@@ -20,6 +20,8 @@ from torch import Tensor
 from inversion.perceptual import Perceptual
 from weights import Generator
 
+STEPS, ENCODED_STEPS = 100, 25
+
 
 @dataclass(frozen=True)
 class PivotConfig:
@@ -27,7 +29,8 @@ class PivotConfig:
 
     space: Literal["w+", "w"] = "w+"
     """w+: one row per layer, nearer to the photo; w: one row for all, easier to edit."""
-    steps: int = 100
+    steps: int | None = None
+    """By default 100 from the mean latent, 25 from an encoder's."""
     learning_rate: float = 0.1
     """Adam's, at its peak, in units of the generator's spread of W."""
     ramp_up: float = 0.05
@@ -56,27 +59,34 @@ class PivotStep:
 
 @torch.inference_mode(False)
 def pivot(
-    generator: Generator, target: Tensor, perceptual: Perceptual, config: PivotConfig = PivotConfig()
+    generator: Generator,
+    target: Tensor,
+    perceptual: Perceptual,
+    config: PivotConfig = PivotConfig(),
+    start: Tensor | None = None,
 ) -> Iterator[PivotStep]:
-    """Searches the latent that draws `target` [1, 3, H, W]; step 0 is the mean latent."""
+    """Searches the latent that draws `target` [1, 3, H, W] from `start` [num_ws, w_dim], the mean latent if None."""
     target = target.detach().clone()  # leaves a caller's inference mode
     described = perceptual.describe(target)
     mean, spread = generator.mean_latent, generator.spread
-    start = mean[:1] if config.space == "w" else mean
-    latent = start.clone().requires_grad_(True)  # [1 or num_ws, w_dim]
+    limit = config.steps or (STEPS if start is None else ENCODED_STEPS)
+    latent = (mean if start is None else start).detach().clone()
+    if config.space == "w":
+        latent = latent.mean(0, keepdim=True)
+    latent.requires_grad_(True)  # [1 or num_ws, w_dim]
     optimizer = torch.optim.Adam([latent], betas=(0.9, 0.999))
     random = torch.Generator().manual_seed(config.seed)
 
-    for index in range(config.steps + 1):
-        t = index / config.steps
+    for index in range(limit + 1):
+        t = index / limit
         noise = torch.randn(latent.shape, generator=random).to(latent) * (noise_at(t, config) * spread)
         with torch.enable_grad():
             image = generator.render((latent + noise).expand(generator.num_ws, -1)[None])
-            far = (latent - start).square().mean() / spread**2
+            far = (latent - mean).square().mean() / spread**2
             loss = perceptual.distance(image, described).sum()
             loss = loss + config.pixel_weight * F.mse_loss(image, target) + config.mean_weight * far
         full = latent.detach().expand(generator.num_ws, -1).clone()
-        yield PivotStep(index, config.steps, loss.item(), full)
+        yield PivotStep(index, limit, loss.item(), full)
         optimizer.param_groups[0]["lr"] = config.learning_rate * spread * ramp(t, config)
         (latent.grad,) = torch.autograd.grad(loss, [latent])
         optimizer.step()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, paste
 from drag import BadEdit, DragEdit, DragStep, drag
-from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, load_perceptual, pivot, tune
+from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
 from pipeline.config import Config
 from pipeline.folder import SessionFolder, StaleResult
 from pipeline.progress import keep_last
@@ -102,7 +102,8 @@ class EditSession:
             self.files.write("pivot", record, [self.files.file("face")])
 
         target = to_image(self.face(base.resolution).pixels, self.device)
-        yield from keep_last(pivot(base, target, perceptual, self.config.pivot), save)
+        start = first_latent(base, target)
+        yield from keep_last(pivot(base, target, perceptual, self.config.pivot, start), save)
 
     def _tune(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[TuneStep]:
         before = dict(base.network.synthesis.named_parameters())

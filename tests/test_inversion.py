@@ -39,6 +39,17 @@ def test_the_pivot_finds_a_picture_of_the_generators_own(space, perceptual: Perc
     assert rows_alike == (space == "w")
 
 
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_the_pivot_starts_where_it_is_told_and_takes_a_quarter_of_the_steps(space, perceptual: Perceptual) -> None:
+    generator = small_generator()
+    start = generator.sample(1, seed=5)[0]
+    target = generator.render(start[None])
+    steps = list(pivot(generator, target, perceptual, PivotConfig(space=space), start))
+    torch.testing.assert_close(steps[0].latent, start)
+    assert steps[-1].limit == 25
+    assert next(pivot(generator, target, perceptual, PivotConfig())).limit == 100
+
+
 def test_the_pull_keeps_the_pivot_near_the_mean(perceptual: Perceptual) -> None:
     generator = small_generator()
     target = generator.render(generator.sample(1, seed=5))

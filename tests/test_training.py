@@ -22,7 +22,6 @@ from weights.training import __main__ as command
 from weights.training.augment import draw_augmentation
 from weights.training.data import BadPictures, load_pictures, to_float
 from weights.training.faces import Faces, fit_faces, load_landmarks
-from weights.training.features import Conv
 from weights.training.files import (
     BadCheckpoint,
     export,
@@ -36,6 +35,7 @@ from weights.training.growth import grown
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import COARSE, Subject, TrainConfig, Training, begin, latents, train
+from weights.trunk import Conv
 
 SMALL = StyleGAN2Config(16, z_dim=12, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
 QUICK = TrainConfig(batch=4, lr=5e-3, feature_size=32, warm=10**6)
@@ -238,7 +238,7 @@ def test_the_discriminator_joins_after_the_warm_start(faces: Faces) -> None:
     heads = [p.clone() for p in training.heads.parameters()]
     assert all("adversarial" not in losses for losses in trained(training, faces, 8, config))
     assert all(torch.equal(a, b) for a, b in zip(heads, training.heads.parameters(), strict=True))
-    losses = trained(training, faces, 400, config)
+    losses = trained(training, faces, 200, config)
     assert losses[-1]["heads"] < losses[0]["heads"]  # it learns to tell drawn from real
 
 
@@ -353,7 +353,8 @@ def test_batch_normalisation_is_folded_exactly() -> None:
         assert tensor is not None
         torch.nn.init.uniform_(tensor, 0.5, 2)
     parameters = [t.detach() for t in list(norm.state_dict().values())[:4]]
-    folded = Conv(conv.weight.detach(), parameters, norm.eps, relu=True, stride=1)
+    folded = Conv(3, 5, 3, relu=True)
+    folded.fold(conv.weight.detach(), parameters, norm.eps)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(folded(x), F.relu6(norm(conv(x))), atol=1e-5, rtol=1e-5)
 
@@ -366,7 +367,7 @@ def test_the_command_trains_stops_and_goes_on(
 ) -> None:
     monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
     monkeypatch.setattr(command, "LOG_EVERY", 2)
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(command, "stop_on_signals", lambda: None)
     export(StyleGAN2(SMALL), tmp_path / "init.safetensors")
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
     arguments = command.Arguments(
@@ -393,7 +394,7 @@ def test_the_command_trains_stops_and_goes_on(
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(command, "stop_on_signals", lambda: None)
     monkeypatch.setattr("sys.argv", ["training", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as stop:
         command.main()

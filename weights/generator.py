@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from weights.encoder import Encoder, encoder_path, load_encoder
 from weights.hub import WeightsCorrupt, WeightsMissing, sha256_of
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
@@ -27,6 +28,7 @@ class Generator:
     network: StyleGAN2
     name: str  # as `load_generator` takes it
     sha256: str  # of the file it came from
+    encoder: Encoder | None = None  # where one lies beside that file
 
     @property
     def resolution(self) -> int:
@@ -86,13 +88,16 @@ class Generator:
 def load_generator(name_or_path: str | Path = "embedded", device: torch.device | str = "cpu") -> Generator:
     """The embedded generator, or one from a safetensors file with the settings in its metadata.
 
-    Raises WeightsMissing where there is no such file, WeightsCorrupt where it holds no StyleGAN2 that we know.
+    Raises WeightsMissing where there is no such file, WeightsCorrupt where it holds no StyleGAN2 that we know, or the
+    encoder beside it is another generator's.
     """
     path = EMBEDDED if name_or_path == "embedded" else Path(name_or_path)
     if not path.is_file():
         raise WeightsMissing(f'no generator "{name_or_path}": say "embedded", or the path of a .safetensors file')
     network = _read_network(path).to(device).eval().requires_grad_(False)
-    return Generator(network, str(name_or_path), sha256_of(path))
+    digest = sha256_of(path)
+    encoder = load_encoder(encoder_path(path), network.config, digest) if encoder_path(path).is_file() else None
+    return Generator(network, str(name_or_path), digest, encoder.to(device) if encoder else None)
 
 
 def _read_network(path: Path) -> StyleGAN2:

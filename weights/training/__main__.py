@@ -6,20 +6,19 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
 from tqdm import tqdm
 
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
-from weights.training.data import BadPictures, load_pictures
-from weights.training.faces import fit_faces, load_landmarks
+from weights.training.command import LOG_EVERY, checkpoint_of, chosen_device, load_subject, means, stop_on_signals
+from weights.training.data import BadPictures
 from weights.training.features import Features, FeaturesMissing, load_features
 from weights.training.files import (
     BadCheckpoint,
@@ -31,10 +30,7 @@ from weights.training.files import (
     save_checkpoint,
     save_sheets,
 )
-from weights.training.pictures import fit_pictures
 from weights.training.train import Subject, TrainConfig, Training, begin, train
-
-LOG_EVERY = 50  # steps, whose losses the log averages
 
 
 @dataclass(frozen=True)
@@ -78,32 +74,22 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
-    # In the background a shell has Ctrl-C ignored; being asked to end should save as well.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    stop_on_signals()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    device = torch.device(chosen_device(arguments.device))
+    device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     features = load_features().to(device)
     training = prepared(arguments, features, device)
-    subject = load_subject(arguments, device)
+    checkpoint = checkpoint_of(arguments.out)
+    codes = load_codes(checkpoint) if checkpoint.exists() else None
+    subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
     try:
         follow_steps(training, subject, features, arguments)
     except KeyboardInterrupt:
         tqdm.write("stopped; the same command goes on from here")
     # After a loss that is no number nothing is saved: the last checkpoint is the one to go on from.
     save(training, subject, arguments.out)
-
-
-def chosen_device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def checkpoint_of(out: Path) -> Path:
-    return out / "checkpoint.safetensors"
 
 
 def prepared(arguments: Arguments, features: Features, device: torch.device) -> Training:
@@ -117,19 +103,6 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
     else:
         generator = StyleGAN2(arguments.network)
     return begin(generator.to(device), features, arguments.config)
-
-
-def load_subject(arguments: Arguments, device: torch.device) -> Subject:
-    checkpoint = checkpoint_of(arguments.out)
-    codes = load_codes(checkpoint) if checkpoint.exists() else None
-    pictures = load_pictures(arguments.data, arguments.resolution).to(device)
-    if codes is not None and ("codes/mean" in codes) == bool(arguments.landmarks):
-        wanted = "without" if arguments.landmarks else "with"
-        raise BadCheckpoint(f"the training in {arguments.out} was begun {wanted} --landmarks: go on so, or elsewhere")
-    if arguments.landmarks:
-        points = load_landmarks(arguments.landmarks, len(pictures))
-        return fit_faces(pictures, points, arguments.z_dim, codes)
-    return fit_pictures(pictures, arguments.z_dim, codes)
 
 
 def follow_steps(training: Training, subject: Subject, features: Features, arguments: Arguments) -> None:
@@ -156,13 +129,9 @@ def follow_steps(training: Training, subject: Subject, features: Features, argum
                 saved = time.monotonic()
 
 
-def means(steps: list[dict[str, float]]) -> dict[str, Any]:
-    return {name: round(sum(step.get(name, 0.0) for step in steps) / len(steps), 4) for name in steps[-1]}
-
-
 def save(training: Training, subject: Subject, out: Path) -> None:
+    export(training.average, out / "generator.safetensors")  # first: it sets the mean latent
     save_checkpoint(training, subject, checkpoint_of(out))
-    export(training.average, out / "generator.safetensors")
     save_sheets(training.average, subject, out, training.drawn)
 
 

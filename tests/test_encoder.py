@@ -1,0 +1,120 @@
+"""The encoder: its file beside the generator's, its first latents, and its training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import small_generator
+from test_training import toy_features
+from torch import Tensor
+
+from inversion import first_latent
+from weights import Generator, WeightsCorrupt, load_generator, save_generator
+from weights.encoder import Encoder, encoder_path, save_encoder
+from weights.training.encoder import EncoderConfig, draw_known, recoloured, train_encoder
+from weights.training.pictures import Pictures, fit_pictures
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return small_generator(16)
+
+
+@pytest.fixture(scope="module")
+def pictures(generator: Generator) -> Pictures:
+    drawn = generator.render(generator.sample(12, seed=0))
+    return fit_pictures((drawn * 127.5 + 127.5).clamp(0, 255).to(torch.uint8), generator.network.config.z_dim)
+
+
+def saved(generator: Generator, folder: Path, sha256: str | None = None) -> Path:
+    """A generator's file with an untrained encoder beside it."""
+    path = folder / "small.safetensors"
+    save_generator(generator.network, path, torch.float32)
+    torch.manual_seed(0)
+    save_encoder(Encoder(generator.network.config), encoder_path(path), sha256 or load_generator(path).sha256)
+    return path
+
+
+def test_a_generator_without_encoder_has_no_first_latent(generator: Generator) -> None:
+    assert first_latent(generator, torch.zeros(1, 3, 16, 16)) is None
+
+
+def test_an_encoder_beside_the_generator_gives_the_first_latent(generator: Generator, tmp_path: Path) -> None:
+    loaded = load_generator(saved(generator, tmp_path))
+    assert loaded.encoder is not None
+    target = generator.render(generator.sample(1, seed=1))
+    latent = first_latent(loaded, target)
+    assert latent is not None and latent.shape == (generator.num_ws, generator.w_dim)
+    z, offsets = loaded.encoder(target)
+    assert not offsets.any()  # untrained: nothing but the mapped latent
+    torch.testing.assert_close(latent, loaded.network.mapping(z)[0])
+
+
+def test_offsets_are_in_units_of_the_spread(generator: Generator, tmp_path: Path) -> None:
+    loaded = load_generator(saved(generator, tmp_path))
+    assert loaded.encoder is not None
+    loaded.encoder.offsets.bias.fill_(1.0)
+    target = torch.zeros(1, 3, 16, 16)
+    latent, (z, _) = first_latent(loaded, target), loaded.encoder(target)
+    assert latent is not None
+    torch.testing.assert_close(latent - loaded.network.mapping(z)[0], torch.full_like(latent, loaded.spread))
+
+
+def test_another_generators_encoder_is_refused(generator: Generator, tmp_path: Path) -> None:
+    with pytest.raises(WeightsCorrupt, match="another generator"):
+        load_generator(saved(generator, tmp_path, sha256="0" * 64))
+
+
+def test_a_damaged_encoder_is_refused(generator: Generator, tmp_path: Path) -> None:
+    path = saved(generator, tmp_path)
+    data = encoder_path(path).read_bytes()
+    encoder_path(path).write_bytes(data[:1000])
+    with pytest.raises(WeightsCorrupt, match="is no encoder"):
+        load_generator(path)
+
+
+def test_known_latents_draw_the_samples(generator: Generator, pictures: Pictures) -> None:
+    config = EncoderConfig(batch=16, mixing=0.5)
+    known = draw_known(generator, pictures, config, torch.Generator().manual_seed(0))
+    assert known.images.shape == (16, 3, 16, 16) and known.ws.shape == (16, generator.num_ws, generator.w_dim)
+    torch.testing.assert_close(generator.render(known.ws[8:]).clamp(-1, 1), known.images[8:])
+    mixed = [bool((rows != rows[0]).any()) for rows in known.ws]
+    assert not any(mixed[:8]) and 0 < sum(mixed[8:]) < 8
+
+
+def test_colours_change_within_bounds() -> None:
+    images = torch.full((50, 3, 2, 2), 0.5)
+    changed = recoloured(images, 0.1, torch.Generator().manual_seed(0))
+    assert (changed - images).abs().max() <= 0.1 * 0.5 + 0.1 + 1e-6
+    assert (changed - images).abs().mean() > 0.01
+    assert torch.equal(recoloured(images, 0.0, torch.Generator()), images)
+
+
+def means(losses: list[dict[str, float]], name: str) -> tuple[float, float]:
+    """At the start and at the end."""
+    values = [loss[name] for loss in losses]
+    return sum(values[:3]) / 3, sum(values[-3:]) / 3
+
+
+def test_training_brings_latents_nearer_and_the_weight_on_offsets_holds_them(
+    generator: Generator, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weights.encoder.SIZE", 32)  # sixteen times faster
+    config = EncoderConfig(batch=8, pictures=8 * 40, lr=3e-3)
+
+    def run(config: EncoderConfig) -> list[dict[str, float]]:
+        torch.manual_seed(0)
+        encoder = Encoder(generator.network.config)
+        return list(train_encoder(encoder, generator, pictures, small_features, config))
+
+    def small_features(images: Tensor) -> list[Tensor]:
+        return toy_features(F.avg_pool2d(images, 8))
+
+    free, held = run(replace(config, offset_weight=0.0)), run(replace(config, offset_weight=100.0))
+    first, last = means(free, "latent")
+    assert last < 0.9 * first
+    assert held[-1]["offsets"] < 0.1 * free[-1]["offsets"]

@@ -1,0 +1,76 @@
+"""The encoder: a first W+ latent of a picture in one pass.
+
+It names the picture's z, which the generator's own mapping network takes to W, and adds an offset for each row.
+So its latents are mapped ones to begin with, where edits work, and what leaves them is small: the same end as the
+e4e encoder's (Tov et al. 2021, arXiv 2102.02766), which starts from the mean latent instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import safetensors
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from weights.hub import WeightsCorrupt
+from weights.stylegan2 import StyleGAN2Config
+from weights.trunk import MOBILENET_V2, Trunk
+
+SIZE = 128  # px: pictures are brought to this
+HIDDEN = 384
+
+
+class Encoder(nn.Module):
+    """Images [n, 3, H, W] in [-1, 1] -> z [n, z_dim], and offsets [n, num_ws, w_dim] in units of the spread of W."""
+
+    def __init__(self, config: StyleGAN2Config):
+        super().__init__()
+        self.rows = (config.num_ws, config.w_dim)
+        self.trunk = Trunk(MOBILENET_V2)
+        self.fine, self.coarse = nn.Conv2d(96, 32, 1), nn.Conv2d(320, 64, 1)  # at strides 16 and 32
+        self.hidden = nn.Linear(32 * (SIZE // 16) ** 2 + 64 * (SIZE // 32) ** 2, HIDDEN)
+        self.z = nn.Linear(HIDDEN, config.z_dim)
+        self.offsets = nn.Linear(HIDDEN, config.num_ws * config.w_dim)
+        nn.init.zeros_(self.offsets.weight)
+        nn.init.zeros_(self.offsets.bias)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mode = "area" if images.shape[-1] > SIZE else "bilinear"
+        if images.shape[-1] != SIZE:
+            images = F.interpolate(images, size=(SIZE, SIZE), mode=mode)
+        *_, fine, coarse = self.trunk(images)
+        x = torch.cat([self.fine(fine).flatten(1), self.coarse(coarse).flatten(1)], 1)
+        x = F.leaky_relu(self.hidden(x), 0.2)
+        return self.z(x), self.offsets(x).unflatten(1, self.rows)
+
+
+def encoder_path(generator: Path) -> Path:
+    """Where the encoder of a generator's file lies: beside it."""
+    return generator.with_name(f"{generator.stem}-encoder.safetensors")
+
+
+def save_encoder(encoder: Encoder, path: Path, generator_sha256: str) -> None:
+    """All or nothing, in half precision; the sha256 is that of the generator it was trained for."""
+    partial = path.with_name(path.name + ".part")
+    tensors = {name: tensor.detach().half().contiguous().cpu() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, partial, {"generator_sha256": generator_sha256})
+    partial.replace(path)
+
+
+@torch.inference_mode(False)
+def load_encoder(path: Path, config: StyleGAN2Config, generator_sha256: str) -> Encoder:
+    """The encoder of a generator. Raises WeightsCorrupt where the file is damaged or another generator's."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            trained_for = (file.metadata() or {}).get("generator_sha256")
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        if trained_for != generator_sha256:
+            raise WeightsCorrupt(f"{path} is the encoder of another generator than the one beside it: remove it")
+        encoder = Encoder(config)
+        encoder.load_state_dict(tensors)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise WeightsCorrupt(f"{path} is no encoder ({str(error).splitlines()[0]}): remove or replace it") from error
+    return encoder.eval().requires_grad_(False)

@@ -1,0 +1,56 @@
+"""What the training commands share."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weights.training.data import load_pictures
+from weights.training.faces import fit_faces, load_landmarks
+from weights.training.files import BadCheckpoint
+from weights.training.pictures import fit_pictures
+from weights.training.train import Subject
+
+LOG_EVERY = 50  # steps, whose losses the log averages
+
+
+def stop_on_signals() -> None:
+    """In the background a shell has Ctrl-C ignored; being asked to end should save as well."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
+def chosen_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def checkpoint_of(out: Path) -> Path:
+    return out / "checkpoint.safetensors"
+
+
+def load_subject(
+    data: Path,
+    landmarks: Path | None,
+    resolution: int,
+    z_dim: int,
+    codes: dict[str, Tensor] | None,
+    device: torch.device,
+) -> Subject:
+    """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given."""
+    if codes is not None and ("codes/mean" in codes) == bool(landmarks):
+        raise BadCheckpoint(f"the training was begun {'without' if landmarks else 'with'} --landmarks: go on so")
+    pictures = load_pictures(data, resolution).to(device)
+    if landmarks:
+        return fit_faces(pictures, load_landmarks(landmarks, len(pictures)), z_dim, codes)
+    return fit_pictures(pictures, z_dim, codes)
+
+
+def means(steps: list[dict[str, float]]) -> dict[str, Any]:
+    """The mean losses of some steps, for bar and log."""
+    return {name: round(sum(step.get(name, 0.0) for step in steps) / len(steps), 4) for name in steps[-1]}

@@ -1,0 +1,216 @@
+"""`python -m weights.training.encoder DATA --run FOLDER`: trains the encoder of the generator that a training made.
+
+Half of what it sees are training pictures, whose codes are known, half the generator's own samples, whose latents
+are. It learns the mapped latent of both, and then, by an offset for each row that is kept small, the picture itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from weights.encoder import Encoder, save_encoder
+from weights.generator import Generator, load_generator
+from weights.training.command import LOG_EVERY, checkpoint_of, chosen_device, load_subject, means, stop_on_signals
+from weights.training.data import BadPictures
+from weights.training.features import Features, FeaturesMissing, load_features
+from weights.training.files import BadCheckpoint, load_codes, tiled
+from weights.training.train import Subject, map_distance, resized
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How to train it. Spans are counted in pictures."""
+
+    batch: int = 16  # pictures a step, half of them samples
+    lr: float = 1e-3  # Adam's, at its peak
+    trunk_gain: float = 0.3  # of the trunk's rate, which knows pictures already
+    pictures: int = 30_000  # in all; the rate falls to zero on the way
+    latent_weight: float = 1.0  # of the distance to the known latent, in units of the spread
+    pixel_weight: float = 1.0  # of the L1 distance of what the latent draws
+    feature_weight: float = 0.5  # of their distance in frozen features
+    offset_weight: float = 0.1  # of the mean squared offset: keeps latents near the mapped ones
+    colour: float = 0.1  # how far colours are changed, that photos in other light are known
+    noise: float = 0.03  # standard deviation of the noise on what the encoder sees
+    mixing: float = 0.5  # share of the samples that are made of two
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Known:
+    """Pictures, and the latents that they are known to have."""
+
+    images: Tensor  # [n, 3, R, R]
+    ws: Tensor  # [n, num_ws, w_dim]
+
+
+def train_encoder(
+    encoder: Encoder, generator: Generator, subject: Subject, features: Features, config: EncoderConfig
+) -> Iterator[dict[str, float]]:
+    """Trains `encoder` in place, yielding each step's losses."""
+    trunk = list(encoder.trunk.parameters())
+    heads = [p for name, p in encoder.named_parameters() if not name.startswith("trunk.")]
+    adam = torch.optim.Adam([{"params": trunk}, {"params": heads}], betas=(0.9, 0.99))
+    steps = config.pictures // config.batch
+    for step in range(steps):
+        rng = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        rate = config.lr * min(1.0, step / (0.02 * steps + 1)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        for group, gain in zip(adam.param_groups, (config.trunk_gain, 1.0), strict=True):
+            group["lr"] = rate * gain
+        known = draw_known(generator, subject, config, rng)
+        images = recoloured(known.images, config.colour, rng)
+        losses = encoder_losses(encoder, generator, images, known.ws, subject.weight, features, config, rng)
+        loss = (
+            config.latent_weight * losses["latent"]
+            + config.pixel_weight * losses["pixels"]
+            + config.feature_weight * losses["features"]
+            + config.offset_weight * losses["offsets"]
+        )
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        yield {name: float(value.detach()) for name, value in losses.items()}
+
+
+@torch.no_grad()
+def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rng: torch.Generator) -> Known:
+    """Training pictures first, then samples, some of which are made of two latents."""
+    half = config.batch // 2
+    targets = subject.draw(config.batch - half, rng)
+    mapping, n_rows = generator.network.mapping, generator.num_ws
+    z = torch.randn(2 * half, targets.z.shape[1], generator=rng)
+    one, other = mapping(z.to(targets.images)).chunk(2)
+    cut = torch.randint(1, n_rows, (half, 1, 1), generator=rng)
+    cut[torch.rand(half, generator=rng) >= config.mixing] = n_rows
+    ws = torch.where((torch.arange(n_rows)[:, None] < cut).to(one.device), one, other)
+    drawn = generator.render(ws).clamp(-1, 1)
+    return Known(torch.cat([targets.images, drawn]), torch.cat([mapping(targets.z), ws]))
+
+
+def recoloured(images: Tensor, amount: float, rng: torch.Generator) -> Tensor:
+    """Another contrast and brightness for each channel."""
+    gain, bias = (torch.rand(2, len(images), 3, 1, 1, generator=rng) * 2 - 1).to(images) * amount
+    return (images * (1 + gain) + bias).clamp(-1, 1)
+
+
+def encoder_losses(
+    encoder: Encoder,
+    generator: Generator,
+    images: Tensor,
+    ws: Tensor,
+    weight: Tensor,
+    features: Features,
+    config: EncoderConfig,
+    rng: torch.Generator,
+) -> dict[str, Tensor]:
+    seen = images + config.noise * torch.randn(images.shape, generator=rng).to(images)
+    z, offsets = encoder(seen)
+    mapped = generator.network.mapping(z)
+    found = mapped + offsets * generator.spread
+    drawn = generator.render(found)
+    size = max(128, images.shape[-1])
+    with torch.no_grad():
+        theirs = features(resized(images, size))[:3]
+    ours = features(resized(drawn, size))[:3]
+    return {
+        # Both: the mapped latent alone says most, and the offsets only what it cannot.
+        "latent": (F.mse_loss(mapped, ws) + F.mse_loss(found, ws)) / 2 / generator.spread**2,
+        "pixels": ((drawn - images).abs() * weight).mean(),
+        "features": torch.stack([map_distance(a, b) for a, b in zip(ours, theirs, strict=True)]).sum(),
+        "offsets": offsets.square().mean(),
+    }
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the encoder of the generator that `python -m weights.training` has made."""
+
+    data: tyro.conf.Positional[Path]  # the same pictures
+    run: Path = Path("training-out")  # what that command got as --out; encoder.safetensors is written there
+    landmarks: Path | None = None  # the same file, if there was one
+    device: str = "auto"  # auto: the GPU where there is one
+    save_every: float = 120  # seconds
+    config: Annotated[EncoderConfig, tyro.conf.arg(name="")] = field(default_factory=EncoderConfig)
+
+
+def main() -> None:
+    arguments = tyro.cli(Arguments)
+    try:
+        run(arguments)
+    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def run(arguments: Arguments) -> None:
+    stop_on_signals()
+    device = chosen_device(arguments.device)
+    checkpoint = checkpoint_of(arguments.run)
+    if not checkpoint.exists():
+        raise BadCheckpoint(f"{arguments.run} holds no training: make one with python -m weights.training")
+    generator = load_generator(arguments.run / "generator.safetensors", device)
+    features = load_features().to(device)
+    subject = load_subject(
+        arguments.data,
+        arguments.landmarks,
+        generator.resolution,
+        generator.network.config.z_dim,
+        load_codes(checkpoint),
+        device,
+    )
+    torch.manual_seed(arguments.config.seed)
+    encoder = Encoder(generator.network.config)
+    encoder.trunk.load_state_dict(features.state_dict())
+    follow(encoder.to(device), generator, subject, features, arguments)
+
+
+def follow(encoder: Encoder, generator: Generator, subject: Subject, features: Features, arguments: Arguments) -> None:
+    """Draws the bar, writes the log, and saves now and then; a run that is stopped leaves what it had."""
+    config, saved, recent = arguments.config, time.monotonic(), []
+    path = arguments.run / "encoder.safetensors"
+    steps = train_encoder(encoder, generator, subject, features, config)
+    with (
+        tqdm(total=config.pictures, unit="pic", smoothing=0.02, mininterval=5) as bar,
+        (arguments.run / "encoder-log.jsonl").open("a") as log,
+    ):
+        try:
+            for losses in steps:
+                bar.update(config.batch)
+                recent.append(losses)
+                if len(recent) == LOG_EVERY:
+                    bar.set_postfix(means(recent), refresh=False)
+                    log.write(json.dumps({"pictures": bar.n} | means(recent)) + "\n")
+                    log.flush()
+                    recent = []
+                if time.monotonic() - saved > arguments.save_every:
+                    save_encoder(encoder, path, generator.sha256)
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            tqdm.write("stopped early; what was learned so far is kept")
+    save_encoder(encoder, path, generator.sha256)
+    Image.fromarray(tiled(encoder_sheet(encoder, generator, subject))).save(arguments.run / "encoder.png")
+
+
+@torch.no_grad()
+def encoder_sheet(encoder: Encoder, generator: Generator, subject: Subject) -> Tensor:
+    """Training pictures in new shapes, what the mapped latent draws, and what the latent with offsets does."""
+    images = subject.draw(8, torch.Generator().manual_seed(0)).images
+    z, offsets = encoder(images)
+    mapped = generator.network.mapping(z)
+    return torch.stack([images, generator.render(mapped), generator.render(mapped + offsets * generator.spread)])
+
+
+if __name__ == "__main__":
+    main()
