@@ -20,6 +20,7 @@ UNCHANGED = 1.5  # of 255: a smaller change than this is the generator's murmur,
 CHANGED = 6.0  # a change of this size is shown in full
 STILL = 0.5  # pixels of the flow's picture: less motion than this is the flow's own trembling
 TINT = 0.12  # share of the crop's side: a change of colour as broad as this is the generator's drift, not the edit
+LIGHT = 16.0  # of 255: a change of colour counts in full where the light changes by this, for alone it is drift too
 RIM = 0.06  # share of the crop's side over which an edit fades out before the crop ends
 
 
@@ -69,7 +70,15 @@ def find_change(before: np.ndarray, after: np.ndarray) -> Change:
     y, x = np.indices((size, size), dtype=np.float32)
     added = after - _sample(before, np.stack([x, y], -1) + flow, cv2.INTER_LINEAR)
     added -= cv2.GaussianBlur(added, (0, 0), TINT * size)
+    light = _light(added)
+    share = np.clip(cv2.GaussianBlur(np.abs(light), (0, 0), 0.01 * size) / LIGHT, 0, 1)
+    added = light[..., None] + (added - light[..., None]) * share[..., None]
     return Change(flow / size, added, _shown(flow, added))
+
+
+def _light(pixels: np.ndarray) -> np.ndarray:
+    """The luma [T, T] of RGB pixels [T, T, 3], which may be differences (ITU-R BT.601)."""
+    return pixels @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _motion(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The mouth-corner drag on the generator's own samples, without inversion or paste: what the generator allows."""
+"""The drags of photo_drags on the generator's own samples, without inversion or paste: what the generator allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tyro
 from PIL import Image
 
 from align import NoFaceFound, choose_face, find_faces
-from benchmarks.corner_drag import CORNER, DRAG
+from benchmarks.photo_drags import DRAGS
 from drag import DragConfig, DragEdit, drag
 from pipeline import finish
 from pipeline.report import strip
@@ -33,24 +33,33 @@ def main(
     generator: str = "embedded",
     config: Annotated[DragConfig, tyro.conf.arg(name="")] = DragConfig(),  # noqa: B008
 ) -> None:
-    """Drags a mouth corner of n samples by 8 pixels and prints where it came, by tracking and by dlib."""
+    """Drags a mouth corner and the nose of n samples and prints where they came, by tracking and by dlib."""
     network = load_generator(generator)
     pictures = []
     for seed in range(n):
         latent = network.sample(1, seed, psi)[0]
         before = draw(network, latent)
-        try:
-            points = choose_face(find_faces(before)).points
-            handles = (points[[CORNER]] + 0.5) * network.resolution / 512 - 0.5
-            step = finish(drag(network, latent, DragEdit(handles, handles + DRAG * network.resolution / 512), config))
-            after = draw(network, step.latent)
-            moved = (choose_face(find_faces(after)).points - points)[CORNER] @ DRAG / np.hypot(*DRAG)
-        except NoFaceFound:
-            print(f"sample {seed}: no face found")
-            continue
-        state = "arrived" if step.arrived else "not arrived"
-        print(f"sample {seed}: {state} after {step.index} steps, {step.score:.1f} px left; dlib: {moved:.1f} px of 8")
-        pictures.append(strip({f"sample {seed}": before, "dragged": after}, 256))
+        shown = {f"sample {seed}": before}
+        for one in DRAGS:
+            by = np.array(one.by)
+            try:
+                points = choose_face(find_faces(before)).points
+                handles = (points[[one.landmark]] + 0.5) * network.resolution / 512 - 0.5
+                edit = DragEdit(handles, handles + by * network.resolution / 512)
+                step = finish(drag(network, latent, edit, config))
+                shown[one.name] = draw(network, step.latent)
+                moved = (choose_face(find_faces(shown[one.name])).points - points)[one.landmark] @ by / np.hypot(*by)
+            except NoFaceFound:
+                print(f"sample {seed}: no face found")
+                continue
+            state = "arrived" if step.arrived else "not arrived"
+            print(
+                f"sample {seed}, {one.name}: {state} after {step.index} steps, {step.score:.1f} px left; "
+                f"dlib: {moved:.1f} px of {np.hypot(*by):.0f}",
+                flush=True,
+            )
+        if len(shown) > len(DRAGS):
+            pictures.append(strip(shown, 256))
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(pictures)).save(out)
 

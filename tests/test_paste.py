@@ -99,3 +99,15 @@ def test_a_broad_drift_of_colour_is_not_shown(lisa, face) -> None:
     result = paste(lisa, face, face.pixels, face.pixels + drift)
     assert (result == lisa).all(2).mean() > 0.95
     assert np.abs(result.mean((0, 1)) - lisa.mean((0, 1))).max() < 0.1
+
+
+def test_colour_without_light_is_drift_but_what_is_new_keeps_its_colour(face) -> None:
+    before = np.full((128, 128, 3), (150.0, 110.0, 100.0), np.float32)
+    purple, tooth = before.copy(), before.copy()
+    # Luma 0.299 * 10 + 0.587 * -10 + 0.114 * 25 = 0: nothing but colour.
+    purple[60:70, 55:75] += (10, -10, 25)
+    tooth[60:70, 55:75] = (235, 225, 215)
+    middle = 65 * 4, 65 * 4  # the flow's size is 512
+    assert np.abs(find_change(before, purple).added[middle]).max() < 2
+    kept = find_change(before, tooth).added[middle] / (85, 115, 115)
+    assert kept.min() > 0.8 and np.ptp(kept) < 0.01  # a little of it goes as broad drift, of all colours alike

@@ -68,7 +68,9 @@ def load_encoder(path: Path, config: StyleGAN2Config, generator_sha256: str) -> 
             trained_for = (file.metadata() or {}).get("generator_sha256")
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         if trained_for != generator_sha256:
-            raise WeightsCorrupt(f"{path} is the encoder of another generator than the one beside it: remove it")
+            raise WeightsCorrupt(
+                f"{path} is the encoder of another generator than the one beside it: remove it, or train it anew"
+            )
         encoder = Encoder(config)
         encoder.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:

@@ -22,12 +22,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from weights.encoder import Encoder, save_encoder
-from weights.generator import Generator, load_generator
+from weights.encoder import Encoder, encoder_path, save_encoder
+from weights.generator import Generator
+from weights.hub import sha256_of
 from weights.training.command import LOG_EVERY, checkpoint_of, chosen_device, load_subject, means, stop_on_signals
 from weights.training.data import BadPictures
 from weights.training.features import Features, FeaturesMissing, load_features
-from weights.training.files import BadCheckpoint, load_codes, tiled
+from weights.training.files import BadCheckpoint, load_codes, load_network, tiled
 from weights.training.train import Subject, map_distance, resized
 
 
@@ -139,7 +140,9 @@ class Arguments:
     """Train the encoder of the generator that `python -m weights.training` has made."""
 
     data: tyro.conf.Positional[Path]  # the same pictures
-    run: Path = Path("training-out")  # what that command got as --out; encoder.safetensors is written there
+    run: Path = Path(
+        "training-out"
+    )  # what that command got as --out; the encoder is written beside its generator.safetensors
     landmarks: Path | None = None  # the same file, if there was one
     device: str = "auto"  # auto: the GPU where there is one
     save_every: float = 120  # seconds
@@ -160,7 +163,9 @@ def run(arguments: Arguments) -> None:
     checkpoint = checkpoint_of(arguments.run)
     if not checkpoint.exists():
         raise BadCheckpoint(f"{arguments.run} holds no training: make one with python -m weights.training")
-    generator = load_generator(arguments.run / "generator.safetensors", device)
+    path = arguments.run / "generator.safetensors"
+    # Without the encoder beside it, which may be an earlier generator's.
+    generator = Generator(load_network(path).to(device).eval().requires_grad_(False), str(path), sha256_of(path))
     features = load_features().to(device)
     subject = load_subject(
         arguments.data,
@@ -179,7 +184,7 @@ def run(arguments: Arguments) -> None:
 def follow(encoder: Encoder, generator: Generator, subject: Subject, features: Features, arguments: Arguments) -> None:
     """Draws the bar, writes the log, and saves now and then; a run that is stopped leaves what it had."""
     config, saved, recent = arguments.config, time.monotonic(), []
-    path = arguments.run / "encoder.safetensors"
+    path = encoder_path(arguments.run / "generator.safetensors")
     steps = train_encoder(encoder, generator, subject, features, config)
     with (
         tqdm(total=config.pictures, unit="pic", smoothing=0.02, mininterval=5) as bar,

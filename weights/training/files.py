@@ -80,9 +80,7 @@ def export(average: StyleGAN2, path: Path) -> None:
     z = torch.randn(10_000, average.config.z_dim, generator=torch.Generator().manual_seed(0))
     mapping = average.mapping
     mapping.w_avg.copy_(mapping(z.to(mapping.w_avg))[:, 0].mean(0))
-    partial = path.with_name(path.name + ".part")
-    save_generator(average, partial)
-    partial.replace(path)
+    save_generator(average, path)
 
 
 def save_sheets(average: StyleGAN2, subject: Subject, out: Path, drawn: int) -> None:
