@@ -189,6 +189,22 @@ def test_points_land_where_they_are_sent() -> None:
     assert ((moved[:, y, x].T - source[0] - shift) * 128).norm(dim=1).max() < 1.0
 
 
+def test_a_warp_of_a_larger_picture_is_sharper_than_one_of_its_average() -> None:
+    fine = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    points = face()[None]
+    target = points + 0.01
+    large, small = warped(fine, points, target, 32), warped(F.avg_pool2d(fine, 2), points, target)
+    assert large.shape == small.shape
+    assert large.std() > 1.1 * small.std()
+
+
+def test_faces_are_drawn_at_the_resolution_asked_for(pictures: Tensor, points: Tensor) -> None:
+    half = fit_faces(pictures, points, SMALL.z_dim, resolution=8, shape_dim=6)
+    targets = half.draw(12, torch.Generator().manual_seed(0))
+    assert targets.images.shape == (12, 3, 8, 8)
+    assert half.weight.shape == (8, 8)
+
+
 def test_the_border_stays() -> None:
     pictures = grid(64).permute(2, 0, 1)[None]
     source = face()[None]

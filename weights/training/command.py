@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weights.training.data import load_pictures
+from weights.training.data import load_pictures, smallest_width
 from weights.training.faces import fit_faces, load_landmarks
 from weights.training.files import BadCheckpoint
 from weights.training.pictures import fit_pictures
@@ -45,10 +45,11 @@ def load_subject(
     """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given."""
     if codes is not None and ("codes/mean" in codes) == bool(landmarks):
         raise BadCheckpoint(f"the training was begun {'without' if landmarks else 'with'} --landmarks: go on so")
-    pictures = load_pictures(data, resolution).to(device)
-    if landmarks:
-        return fit_faces(pictures, load_landmarks(landmarks, len(pictures)), z_dim, codes)
-    return fit_pictures(pictures, z_dim, codes)
+    if not landmarks:
+        return fit_pictures(load_pictures(data, resolution).to(device), z_dim, codes)
+    sharp = 2 * resolution if smallest_width(data) >= 2 * resolution else resolution
+    pictures = load_pictures(data, sharp).to(device)
+    return fit_faces(pictures, load_landmarks(landmarks, len(pictures)), z_dim, codes, resolution=resolution)
 
 
 def means(steps: list[dict[str, float]]) -> dict[str, Any]:

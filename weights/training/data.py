@@ -52,6 +52,15 @@ def load_pictures(source: Path, resolution: int) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
+def smallest_width(source: Path) -> int:
+    """Of the pictures of `source`, in pixels."""
+    widths = []
+    for name, data in read_pictures(source):
+        with opened(name, data) as image:
+            widths.append(image.width)
+    return min(widths, default=0)
+
+
 def read_pictures(source: Path) -> Iterator[tuple[str, bytes]]:
     """(name, file contents) of every picture in a zip or a folder, folders within included."""
     if source.is_dir():
@@ -65,10 +74,17 @@ def read_pictures(source: Path) -> Iterator[tuple[str, bytes]]:
         raise BadPictures(f"{source} is neither a folder nor a zip")
 
 
+def opened(name: str, data: bytes) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise BadPictures(f"{name} cannot be read as a picture ({error}): replace or remove it") from error
+
+
 def decode(name: str, data: bytes, resolution: int) -> np.ndarray:
     try:
-        image = Image.open(BytesIO(data)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        image = opened(name, data).convert("RGB")
+    except (OSError, ValueError) as error:
         raise BadPictures(f"{name} cannot be read as a picture ({error}): replace or remove it") from error
     if image.width != image.height:
         raise BadPictures(f"{name} is {image.width}x{image.height}: pictures must be square, crop it first")

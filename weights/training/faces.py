@@ -16,7 +16,7 @@ from torch import Tensor
 from weights.stylegan2 import StyleGAN2
 from weights.training.data import BadPictures, Mirrored
 from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_shapes, grid, shapeless, warped
-from weights.training.train import COARSE, Targets
+from weights.training.train import COARSE, Targets, resized
 
 SHAPE_DIM = 40  # of z
 WARP_SHARE = 0.85  # of the pictures, which get a new shape; the others are as they are
@@ -27,11 +27,15 @@ FACE_WEIGHT = 4.0  # how much more a pixel between brows and chin counts than on
 class Faces:
     """Training pictures on the device of the training, and what is known of them, on the CPU."""
 
-    pictures: Mirrored
+    pictures: Mirrored  # at the training's resolution or, so that warps stay sharp, at twice that
     shapes: Shapes  # of all
     codes: FaceCodes
     appearance: Tensor  # codes [2n, k]
     weight: Tensor  # of each pixel, [R, R], 1 in the mean, on the device of the training
+
+    @property
+    def resolution(self) -> int:
+        return len(self.weight)
 
     def draw(self, n: int, rng: torch.Generator) -> Targets:
         """Pictures, most with a new shape; the fine rows may come from yet another shape."""
@@ -39,7 +43,8 @@ class Faces:
         images, points = self.pictures.images(index), self.shapes.points[index]
         k = n - round(n * WARP_SHARE)
         new = torch.cat([points[:k], self.shapes.redrawn(points[k:], rng)])
-        images = torch.cat([images[:k], warped(images[k:], points[k:].to(images), new[k:].to(images))])
+        moved = warped(images[k:], points[k:].to(images), new[k:].to(images), self.resolution)
+        images = torch.cat([resized(images[:k], self.resolution), moved])
         shape, appearance = self.codes.shape.encode(new), self.appearance[index]
         z = torch.cat([shape, appearance], 1)
         fine = torch.cat([shape.roll(1, 0), appearance], 1)
@@ -53,7 +58,8 @@ class Faces:
         """codes: pictures; from their codes; in other shapes; with only the coarse rows of those. moves: one
         appearance, shape components 1..8 at -2, 0, 2."""
         index = self.pictures.some(8)
-        images, points, appearance = self.pictures.images(index), self.shapes.points[index], self.appearance[index]
+        images = resized(self.pictures.images(index), self.resolution)
+        points, appearance = self.shapes.points[index], self.appearance[index]
         new = self.shapes.redrawn(points, torch.Generator().manual_seed(1))
         own, other = (torch.cat([self.codes.shape.encode(shape), appearance], 1) for shape in (points, new))
         moved = own[1].repeat(3, 8, 1)
@@ -83,9 +89,15 @@ def load_landmarks(path: Path, n: int) -> Tensor:
 
 
 def fit_faces(
-    pictures: Tensor, points: Tensor, z_dim: int, codes: dict[str, Tensor] | None = None, shape_dim: int = SHAPE_DIM
+    pictures: Tensor,
+    points: Tensor,
+    z_dim: int,
+    codes: dict[str, Tensor] | None = None,
+    *,
+    resolution: int | None = None,
+    shape_dim: int = SHAPE_DIM,
 ) -> Faces:
-    """Faces of uint8 pictures [n, 3, R, R] with points [n, 68, 2].
+    """Faces of uint8 pictures [n, 3, S, S] with points [n, 68, 2], to be drawn at `resolution`, S by default.
 
     Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted.
     """
@@ -98,7 +110,7 @@ def fit_faces(
     mean = shape.mean.view(68, 2)
     small = both.thumbnails(lambda images, index: shapeless(images, shapes.points[index].to(images), mean.to(images)))
     appearance = known.appearance if known else fit_basis(small, z_dim - shape_dim)
-    weight = face_map(mean, pictures.shape[-1]).to(pictures.device)
+    weight = face_map(mean, resolution or pictures.shape[-1]).to(pictures.device)
     return Faces(both, shapes, FaceCodes(shape, appearance), appearance.encode(small), weight)
 
 

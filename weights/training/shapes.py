@@ -185,9 +185,9 @@ def apart(points: Tensor) -> Tensor:
     return points
 
 
-def warped(pictures: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Pictures [n, 3, R, R] whose points [n, 68, 2] go from `source` to `target`."""
-    size = pictures.shape[-1]
+def warped(pictures: Tensor, source: Tensor, target: Tensor, size: int | None = None) -> Tensor:
+    """Pictures [n, 3, R, R] whose points [n, 68, 2] go from `source` to `target`, as [n, 3, size, size]."""
+    size = size or pictures.shape[-1]
     flow = spline_flow(target, source - target, FLOW)  # [n, FLOW, FLOW, 2]
     if size != FLOW:
         flow = F.interpolate(flow.permute(0, 3, 1, 2), size=(size, size), mode="bicubic", align_corners=False)
