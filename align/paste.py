@@ -18,6 +18,8 @@ from align.face import AlignedFace
 FLOW_SIZE = 512  # the flow is found on drawings of this size; it is smooth, so more detail costs time for nothing
 UNCHANGED = 1.5  # of 255: a smaller change than this is the generator's murmur, not the edit
 CHANGED = 6.0  # a change of this size is shown in full
+GRAIN = 0.7  # pixels of the drawing: finer than this, two drawings differ by chance
+SMOOTH = 0.02  # share of the crop's side: motion is as smooth as a face, or the photo's own grain would ripple
 STILL = 0.5  # pixels of the flow's picture: less motion than this is the flow's own trembling
 TINT = 0.12  # share of the crop's side: a change of colour as broad as this is the generator's drift, not the edit
 LIGHT = 16.0  # of 255: a change of colour counts in full where the light changes by this, for alone it is drift too
@@ -65,6 +67,7 @@ def paste(
 def find_change(before: np.ndarray, after: np.ndarray) -> Change:
     """What happened between two drawings float32 [S, S, 3]: motion, what it does not explain, and where."""
     size = max(FLOW_SIZE, before.shape[0])
+    before, after = (cv2.GaussianBlur(p, (0, 0), GRAIN) for p in (before, after))
     before, after = (cv2.resize(p, (size, size), interpolation=cv2.INTER_CUBIC) for p in (before, after))
     flow = _motion(before, after)
     y, x = np.indices((size, size), dtype=np.float32)
@@ -85,7 +88,7 @@ def _motion(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Where each pixel of `after` was in `before`, minus where it is, [T, T, 2] in pixels; small motion is none."""
     still = np.zeros((*before.shape[:2], 2), np.float32)
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), still)
-    flow = cv2.GaussianBlur(flow, (0, 0), 0.008 * len(flow))
+    flow = cv2.GaussianBlur(flow, (0, 0), SMOOTH * len(flow))
     length = np.hypot(flow[..., 0], flow[..., 1])[..., None]
     return flow * np.clip(1 - STILL / np.maximum(length, 1e-6), 0, 1)
 

@@ -20,7 +20,7 @@ PHOTO = Path(__file__).parent.parent / "tests" / "data" / "lisa1.jpg"
 Moves = dict[int, tuple[float, float]]
 EDITS: dict[str, Moves] = {
     "smile": {48: (-8, -8), 54: (8, -8)},  # the mouth's corners, out and up
-    "turn": {30: (-16, 0), 27: (-10, 0), 8: (-10, 0)},  # nose tip and root, and chin, to one side
+    "turn": {30: (-12, 0), 27: (-8, 0), 8: (-8, 0)},  # nose tip and root, and chin, to one side
 }
 
 

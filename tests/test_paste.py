@@ -76,8 +76,10 @@ def test_a_tilted_crop_is_pasted_where_it_came_from(lisa) -> None:
     after = face.pixels.copy()
     after[80:100, 30:50] = (255, 0, 0)
     result = paste(lisa, face, face.pixels, after)
-    u, v = np.rint(face.to_photo([[39.5, 89.5]])[0]).astype(int)
-    assert result[v, u, 0] > 220 and result[v, u, 1] < 60
+    redder = (result.astype(float) - lisa)[..., 0] - (result.astype(float) - lisa)[..., 1] > 80
+    rows, columns = np.nonzero(redder)
+    np.testing.assert_allclose((columns.mean(), rows.mean()), face.to_photo([[39.5, 89.5]])[0], atol=1.5)
+    assert redder.sum() == pytest.approx((20 * face.scale) ** 2, rel=0.25)  # a square of 20 of the crop's pixels
 
 
 def test_a_face_smaller_than_the_drawing_is_not_aliased() -> None:
