@@ -12,10 +12,9 @@ from pathlib import Path
 import safetensors
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from weights.hub import WeightsCorrupt
+from weights.hub import WeightsCorrupt, write_tensors
 from weights.stylegan2 import StyleGAN2Config
 from weights.trunk import MOBILENET_V2, Trunk
 
@@ -54,10 +53,8 @@ def encoder_path(generator: Path) -> Path:
 
 def save_encoder(encoder: Encoder, path: Path, generator_sha256: str) -> None:
     """All or nothing, in half precision; the sha256 is that of the generator it was trained for."""
-    partial = path.with_name(path.name + ".part")
-    tensors = {name: tensor.detach().half().contiguous().cpu() for name, tensor in encoder.state_dict().items()}
-    save_file(tensors, partial, {"generator_sha256": generator_sha256})
-    partial.replace(path)
+    tensors = {name: tensor.half() for name, tensor in encoder.state_dict().items()}
+    write_tensors(tensors, path, {"generator_sha256": generator_sha256})
 
 
 @torch.inference_mode(False)

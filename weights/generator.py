@@ -11,11 +11,10 @@ import numpy as np
 import safetensors
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from weights.encoder import Encoder, encoder_path, load_encoder
-from weights.hub import WeightsCorrupt, WeightsMissing, sha256_of
+from weights.hub import WeightsCorrupt, WeightsMissing, sha256_of, write_tensors
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 EMBEDDED = Path(__file__).parent / "embedded" / "face128.safetensors"
@@ -132,7 +131,5 @@ def save_generator(network: StyleGAN2, path: Path, dtype: torch.dtype = torch.fl
 
     Half precision halves the file and costs no visible quality.
     """
-    tensors = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata=network.config.to_metadata() | {"w_spread": str(spread_of(network))})
-    partial.replace(path)
+    tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    write_tensors(tensors, path, network.config.to_metadata() | {"w_spread": str(spread_of(network))})

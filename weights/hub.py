@@ -1,4 +1,4 @@
-"""Finds a known file in the cache, or fetches it; either way its sha256 is checked before anybody opens it."""
+"""Files of weights: found in the cache or fetched, their sha256 checked before anybody opens them; and written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import urllib.request
 from pathlib import Path
 
 from platformdirs import user_cache_path
+from safetensors.torch import save_file
+from torch import Tensor
 
 from weights.registry import KnownFile
 
@@ -72,3 +74,10 @@ def _checked(path: Path, known: KnownFile) -> Path:
             "remove it, so that it is fetched again"
         )
     return path
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """A safetensors file, all or nothing: a stop in the middle leaves the old one."""
+    partial = path.with_name(path.name + ".part")
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    partial.replace(path)

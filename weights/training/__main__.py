@@ -6,7 +6,6 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,17 @@ import tyro
 from tqdm import tqdm
 
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
-from weights.training.command import LOG_EVERY, checkpoint_of, chosen_device, load_subject, means, stop_on_signals
-from weights.training.data import BadPictures
-from weights.training.features import Features, FeaturesMissing, load_features
+from weights.training.command import (
+    LOG_EVERY,
+    checkpoint_of,
+    chosen_device,
+    load_subject,
+    means,
+    run_command,
+    stop_on_signals,
+)
+from weights.training.features import Features, load_features
 from weights.training.files import (
-    BadCheckpoint,
     export,
     grown_alike,
     load_checkpoint,
@@ -66,11 +71,7 @@ class Arguments:
 
 
 def main() -> None:
-    arguments = tyro.cli(Arguments)
-    try:
-        run(arguments)
-    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_command(Arguments, run)
 
 
 def run(arguments: Arguments) -> None:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import tyro
 from torch import Tensor
 
-from weights.training.data import load_pictures, smallest_width
+from weights.training.data import BadPictures, load_pictures, smallest_width
 from weights.training.faces import fit_faces, load_landmarks
+from weights.training.features import FeaturesMissing
 from weights.training.files import BadCheckpoint
 from weights.training.pictures import fit_pictures
 from weights.training.train import Subject
 
 LOG_EVERY = 50  # steps, whose losses the log averages
+
+
+A = TypeVar("A")
+
+
+def run_command(kind: type[A], run: Callable[[A], None]) -> None:
+    """Runs a command on the arguments of the command line; a user's mistake is one line."""
+    arguments = tyro.cli(kind)
+    try:
+        run(arguments)
+    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def stop_on_signals() -> None:

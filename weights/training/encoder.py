@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,9 +24,16 @@ from tqdm import tqdm
 from weights.encoder import Encoder, encoder_path, save_encoder
 from weights.generator import Generator
 from weights.hub import sha256_of
-from weights.training.command import LOG_EVERY, checkpoint_of, chosen_device, load_subject, means, stop_on_signals
-from weights.training.data import BadPictures
-from weights.training.features import Features, FeaturesMissing, load_features
+from weights.training.command import (
+    LOG_EVERY,
+    checkpoint_of,
+    chosen_device,
+    load_subject,
+    means,
+    run_command,
+    stop_on_signals,
+)
+from weights.training.features import Features, load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, tiled
 from weights.training.train import Subject, fast_on_cpu, map_distance, resized
 
@@ -140,9 +146,7 @@ class Arguments:
     """Train the encoder of the generator that `python -m weights.training` has made."""
 
     data: tyro.conf.Positional[Path]  # the same pictures
-    run: Path = Path(
-        "training-out"
-    )  # what that command got as --out; the encoder is written beside its generator.safetensors
+    run: Path = Path("training-out")  # what that command got as --out; the encoder is written there
     landmarks: Path | None = None  # the same file, if there was one
     device: str = "auto"  # auto: the GPU where there is one
     save_every: float = 120  # seconds
@@ -150,11 +154,7 @@ class Arguments:
 
 
 def main() -> None:
-    arguments = tyro.cli(Arguments)
-    try:
-        run(arguments)
-    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_command(Arguments, run)
 
 
 def run(arguments: Arguments) -> None:

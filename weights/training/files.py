@@ -14,10 +14,10 @@ import numpy as np
 import safetensors
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 from weights.generator import save_generator
+from weights.hub import write_tensors
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.data import to_bytes
 from weights.training.features import Features
@@ -34,7 +34,7 @@ def save_checkpoint(training: Training, subject: Subject, path: Path) -> None:
     for part, thing in training.parts().items():
         tensors |= {f"{part}/{name}": tensor for name, tensor in flat(thing.state_dict())}
     counts = json.dumps({"step": training.step, "drawn": training.drawn})
-    write_safetensors(tensors, path, training.generator.config.to_metadata() | {"training": counts})
+    write_tensors(tensors, path, training.generator.config.to_metadata() | {"training": counts})
 
 
 def load_checkpoint(
@@ -100,13 +100,6 @@ def tiled(images: Tensor) -> np.ndarray:
     """Images [rows, columns, 3, R, R] -> one picture uint8 [rows * R, columns * R, 3]."""
     rows, columns, _, size, _ = images.shape
     return to_bytes(images).permute(0, 3, 1, 4, 2).reshape(rows * size, columns * size, 3).cpu().numpy()
-
-
-def write_safetensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """All or nothing: a stop in the middle leaves the old file."""
-    partial = path.with_name(path.name + ".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(path)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

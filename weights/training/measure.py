@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from weights.generator import Generator
 from weights.hub import sha256_of
-from weights.training.command import chosen_device
+from weights.training.command import chosen_device, run_command
 from weights.training.data import BadPictures, Mirrored, load_pictures, to_bytes, to_float
 from weights.training.faces import load_landmarks
-from weights.training.features import EFFICIENTNET_LITE0, Features, FeaturesMissing, load_features
-from weights.training.files import BadCheckpoint, load_network
+from weights.training.features import EFFICIENTNET_LITE0, Features, load_features
+from weights.training.files import load_network
 from weights.training.landmarks import find_points
 
 SEED = 1  # of all samples
@@ -66,11 +66,7 @@ class Figure:
 
 
 def main() -> None:
-    arguments = tyro.cli(Arguments)
-    try:
-        run(arguments)
-    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    run_command(Arguments, run)
 
 
 @torch.no_grad()
