@@ -1,5 +1,6 @@
 """The command line: the whole way in one command, and one clear line for every mistake."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from PIL import Image
 from align import Photo
 from drag import BadEdit
 from pipeline import EditSession
-from pipeline.cli import main, parse_drags
+from pipeline.cli import COMMANDS, load, main
+from pipeline.commands.common import parse_drags
 
 FEW = ["--pivot.steps", "2", "--tune.steps", "2", "--drag.steps", "10"]
 MOUTH = "260,610:240,590"
@@ -35,6 +37,22 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "me.jpg"
     path.write_bytes((DATA / "lisa1.jpg").read_bytes())
     return path
+
+
+def test_help_comes_without_torch() -> None:
+    program = "import sys; from pipeline.cli import overview; overview(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=DATA.parent.parent).returncode == 0
+
+
+def test_the_table_says_what_the_classes_say(monkeypatch, capsys) -> None:
+    for name, command in COMMANDS.items():
+        assert load(command).__doc__.splitlines()[0] == command.help
+        assert photodrag(monkeypatch, name, "--help") == 0
+    assert photodrag(monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said and command.help in said for name, command in COMMANDS.items())
+    assert photodrag(monkeypatch, "paint") == 1
+    assert 'no command "paint"' in capsys.readouterr().err
 
 
 def test_edit_goes_the_whole_way(monkeypatch, tmp_path, photo, capsys, caplog) -> None:
@@ -153,16 +171,16 @@ def test_ctrl_c_keeps_the_last_step(monkeypatch, tmp_path, photo, capsys) -> Non
     session = tmp_path / "s"
     assert photodrag(monkeypatch, "align", session, "--photo", photo) == 0
     assert photodrag(monkeypatch, "invert", session, *FEW) == 0
-    from pipeline import cli
+    from pipeline.commands import common
 
-    update = cli.tqdm.update
+    update = common.tqdm.update
 
     def interrupted(self, n=1):
         update(self, n)
         if self.n >= 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.tqdm, "update", interrupted)
+    monkeypatch.setattr(common.tqdm, "update", interrupted)
     assert photodrag(monkeypatch, "drag", session, "--drag", MOUTH, *FEW) == 130
     assert "what was done is kept" in capsys.readouterr().err
     monkeypatch.undo()

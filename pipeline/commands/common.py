@@ -1,0 +1,125 @@
+"""What the commands share: options, a bar over a session's steps, and which errors are the user's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from align import FaceIndexError, NoFaceFound, PhotoError
+from drag import BadEdit, DragStep
+from inversion import PivotStep, TuneStep
+from pipeline.config import Config
+from pipeline.folder import StaleResult
+from pipeline.progress import S
+from pipeline.record import CorruptRecord, NotWritten
+from pipeline.session import EditSession
+from weights import WeightsCorrupt, WeightsMissing
+
+
+class BadDevice(ValueError):
+    """A device was asked for that this machine does not have."""
+
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+USER_ERRORS = (
+    BadDevice,
+    BadEdit, CorruptRecord, FaceIndexError, NoFaceFound, NotWritten, PhotoError, StaleResult, WeightsCorrupt,
+    WeightsMissing,
+)  # fmt: skip
+LABELS: dict[type, str] = {PivotStep: "pivot", TuneStep: "tune", DragStep: "drag"}
+
+
+Drags = Annotated[
+    list[str],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(name="drag", metavar="X,Y:X,Y", help="A point of the photo and where it shall go; repeatable."),
+]
+Mask = Annotated[Path | None, tyro.conf.arg(help="Picture of the photo's size, white where the photo may change.")]
+Settings = Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command that computes understands."""
+
+    device: Device = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
+    seed: int | None = None
+    """Of all that is random; by default each stage's own."""
+    config: Settings = field(default_factory=Config)
+
+    def open(self, folder: Path) -> EditSession:
+        config = self.config if self.seed is None else self.config.seeded(self.seed)
+        return EditSession(folder, config, pick_device(self.device))
+
+
+def parse_drags(drags: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """["310,420:335,405"] -> handles and targets float64 [N, 2]. Raises BadEdit."""
+    number = r"\s*(-?\d+(?:\.\d+)?)\s*"
+    form = re.compile(f"{number},{number}:{number},{number}")
+    if not drags:
+        raise BadEdit("nothing to drag: give --drag x,y:x,y, a point of the photo and where it shall go")
+    points = []
+    for text in drags:
+        match = form.fullmatch(text)
+        if match is None:
+            raise BadEdit(f'--drag "{text}" is not x,y:x,y, as in 310,420:335,405')
+        points.append([float(value) for value in match.groups()])
+    both = np.array(points).reshape(-1, 2, 2)
+    return both[:, 0], both[:, 1]
+
+
+def pick_device(name: Device) -> torch.device:
+    """The device of that name. Raises BadDevice where this machine has none."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in have.items() if there))
+    if not have[name]:
+        raise BadDevice(f"this machine, or its torch, has no {name}: leave --device out, or say cpu")
+    return torch.device(name)
+
+
+def bar(steps: Iterator[S]) -> S | None:
+    """Drains the steps under a bar with the score, a bar for each kind of step; the last step.
+
+    Ctrl-C closes the steps, which saves the last good one, and goes on up.
+    """
+    last, shown = None, None
+    try:
+        for step in steps:
+            if last is None or type(step) is not type(last):
+                if shown is not None:
+                    shown.close()
+                shown = tqdm(total=step.limit, desc=LABELS[type(step)], unit="step")
+            last = step
+            assert shown is not None
+            shown.set_postfix(score=f"{step.score:.3g}", refresh=False)
+            shown.update(step.index - shown.n)
+    finally:
+        if shown is not None:
+            shown.close()
+        close: Any = getattr(steps, "close", None)
+        if close is not None:
+            close()
+    return last
+
+
+def told(step: DragStep | None) -> str:
+    """How a drag ended, in a sentence."""
+    assert step is not None
+    distance = f"{step.score:.1f} px of a 512-pixel face from the targets on average"
+    if step.arrived:
+        return f"arrived after {step.index} steps, {distance}"
+    return f"stopped after {step.index} of {step.limit} steps, still {distance}"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,49 @@
+"""`photodrag edit`: the whole way in one command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from align import Photo, read_mask
+from pipeline.commands.common import Common, Drags, Mask, bar, parse_drags, say, told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(Common):
+    """The whole way: a photo in, the same photo out with points dragged."""
+
+    photo: tyro.conf.Positional[Path]
+    """JPEG, PNG, WebP or HEIC with a face in it."""
+    drags: Drags = field(default_factory=list)
+    mask: Mask = None
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Where the result goes; by default beside the photo, with "-edited" in its name."""
+    face: str = "largest"
+    """Which face: "largest", or its number as `photodrag faces` shows it."""
+    generator: str = "embedded"
+    """"embedded", or the path of a .safetensors file."""
+    session: Path | None = None
+    """Folder that keeps all stages, so that the next edit of the photo is quick; by default beside the output."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+
+    def run(self) -> None:
+        output = self.output or self.photo.with_name(f"{self.photo.stem}-edited{self.photo.suffix}")
+        photo = Photo.load(self.photo)
+        photo.check_output(output, overwrite=self.overwrite)
+        handles, targets = parse_drags(self.drags)
+        mask = read_mask(self.mask, photo.pixels.shape[:2]) if self.mask else None
+        session = self.open(self.session or output.with_name(f"{output.stem}.session"))
+        session.add_photo(self.photo)
+        if not session.files.is_done("face", {"which": self.face}):
+            session.align(self.face)
+        session.to_face(handles, targets, mask)  # a bad edit is told before the minute that inversion takes
+        bar(session.invert(self.generator, only_if_needed=True))
+        last = bar(session.drag(handles, targets, mask, from_photo=True))
+        session.export(output, overwrite=self.overwrite)
+        say(told(last))
+        say(f"{output}: done. Go on with `photodrag drag {session.folder} --drag ...`, then `photodrag export`.")

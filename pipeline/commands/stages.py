@@ -1,0 +1,82 @@
+"""The session's stages, one command each: align, invert, drag, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from align import read_mask
+from pipeline.commands.common import Common, Drags, Mask, bar, parse_drags, say, told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Align(Common):
+    """First stage: takes a photo into a session folder and cuts out the face."""
+
+    session: tyro.conf.Positional[Path]
+    """The session's folder; made if it is not there."""
+    photo: Path | None = None
+    """The photo; not needed when the session has it already."""
+    face: str = "largest"
+    """Which face: "largest", or its number as `photodrag faces` shows it."""
+
+    def run(self) -> None:
+        session = self.open(self.session)
+        if self.photo is not None:
+            session.add_photo(self.photo)
+        face = session.align(self.face)
+        say(f"face of {face.scale * face.size:.0f} px: next `photodrag invert {self.session}`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invert(Common):
+    """Second stage: finds the face in the generator, then tunes it to the face."""
+
+    session: tyro.conf.Positional[Path]
+    """The session's folder."""
+    generator: str = "embedded"
+    """"embedded", or the path of a .safetensors file."""
+
+    def run(self) -> None:
+        bar(self.open(self.session).invert(self.generator))
+        say(f"next `photodrag drag {self.session} --drag x,y:x,y`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drag(Common):
+    """Third stage: drags points. Run again, it goes on from the last edit."""
+
+    session: tyro.conf.Positional[Path]
+    """The session's folder."""
+    drags: Drags = field(default_factory=list)
+    mask: Mask = None
+    from_photo: bool = False
+    """Start from the photo again, not from the last edit; nothing is deleted."""
+
+    def run(self) -> None:
+        session = self.open(self.session)
+        handles, targets = parse_drags(self.drags)
+        mask = read_mask(self.mask, session.photo.pixels.shape[:2]) if self.mask else None
+        say(told(bar(session.drag(handles, targets, mask, from_photo=self.from_photo))))
+        say(f"next `photodrag export {self.session} -o result.png`, or drag on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Common):
+    """Last stage: writes the photo with the current edit in it."""
+
+    session: tyro.conf.Positional[Path]
+    """The session's folder."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Where to; by default result.png (or the photo's own kind) in the session's folder."""
+    overwrite: bool = False
+    """Replace the output if it exists."""
+
+    def run(self) -> None:
+        session = self.open(self.session)
+        output = self.output or self.session / f"result{session.files.photo.suffix}"
+        session.export(output, overwrite=self.overwrite)
+        say(f"{output}: done")
