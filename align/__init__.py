@@ -2,10 +2,11 @@
 
 from align.face import AlignedFace, ffhq_crop, ffhq_quad
 from align.landmarks import Face, FaceIndexError, NoFaceFound, choose_face, draw_faces, face_descriptor, find_faces
-from align.paste import Change, find_change, paste
+from align.paste import Change, find_change, lay_over, paste
 from align.photo import Photo, PhotoError, read_mask
 
 __all__ = [
     "AlignedFace", "Change", "Face", "FaceIndexError", "NoFaceFound", "Photo", "PhotoError", "choose_face",
-    "draw_faces", "face_descriptor", "ffhq_crop", "ffhq_quad", "find_change", "find_faces", "paste", "read_mask",
+    "draw_faces", "face_descriptor", "ffhq_crop", "ffhq_quad", "find_change", "find_faces", "lay_over", "paste",
+    "read_mask",
 ]  # fmt: skip

@@ -64,6 +64,12 @@ def paste(
     return result
 
 
+def lay_over(below: np.ndarray, above: np.ndarray, movable: np.ndarray, face: AlignedFace) -> np.ndarray:
+    """Pixels uint8 [H, W, 3]: those of `above` within the mask `movable` bool [H, W], feathered; outside, `below`."""
+    share = _inside(movable, face)[..., None]
+    return np.rint(below + share * (above.astype(np.float32) - below)).astype(np.uint8)
+
+
 def find_change(before: np.ndarray, after: np.ndarray) -> Change:
     """What happened between two drawings float32 [S, S, 3]: motion, what it does not explain, and where."""
     size = max(FLOW_SIZE, before.shape[0])

@@ -26,7 +26,7 @@ COMMANDS = {
         ("faces", "faces", "Faces", "Lists the faces in a photo and writes a picture with their numbers."),
         ("align", "stages", "Align", "First stage: takes a photo into a session folder and cuts out the face."),
         ("invert", "stages", "Invert", "Second stage: finds the face in the generator, then tunes it to the face."),
-        ("drag", "stages", "Drag", "Third stage: drags points. Run again, it goes on from the last edit."),
+        ("drag", "stages", "Drag", "Third stage: drags points. Run again, it goes on from the current edit."),
         ("export", "stages", "Export", "Last stage: writes the photo with the current edit in it."),
     ]
 }

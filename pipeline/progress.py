@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
+
+SAVING = 0.05  # the share of the time that saving on the way may take
 
 
 class Step(Protocol):
@@ -30,13 +33,29 @@ def finish(steps: Iterator[S]) -> S:
     return last
 
 
-def keep_last(steps: Iterator[S], save: Callable[[S], None]) -> Iterator[S]:
-    """The same steps; the last good one is saved however the loop ends: done, left, Ctrl-C or a failure."""
+def keep_last(
+    steps: Iterator[S], save: Callable[[S], None], on_the_way: Callable[[S], None] | None = None
+) -> Iterator[S]:
+    """The same steps; the last good one is saved however the loop ends: done, left, Ctrl-C or a failure.
+
+    `on_the_way` saves steps as they come, for a process that is killed: each of them, unless that took too long.
+    """
     last = None
     try:
-        for step in steps:
+        for step in steps if on_the_way is None else _each_saved(steps, on_the_way):
             last = step
             yield step
     finally:
         if last is not None:
             save(last)
+
+
+def _each_saved(steps: Iterator[S], save: Callable[[S], None]) -> Iterator[S]:
+    due = 0.0
+    for step in steps:
+        started = time.monotonic()
+        if started >= due:
+            save(step)
+            ended = time.monotonic()
+            due = ended + (ended - started) / SAVING
+        yield step

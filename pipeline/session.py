@@ -3,14 +3,16 @@
     photo.*  ->  face.safetensors  ->  pivot.safetensors  ->  tuned.safetensors  ->  edits/001.safetensors ...
 
 Every record carries the sha256 of what it was made from, so that a stage never builds on something that has
-changed since (StaleResult). Any stage may be run again; an edit stands on the one before, or on the photo.
-People give points in their photo; inside, points and masks live in the aligned face.
+changed since (StaleResult). Any stage may be run again. Edits are a tree: each stands on the one that was current,
+or on the photo; undo, redo and goto choose the current one, and nothing is ever deleted. One process writes to a
+session at a time (SessionBusy), any may read. People give points in their photo, where they see them in the current
+result; inside, points and masks live in the aligned face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, paste
+from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, lay_over, paste
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
 from pipeline.config import Config
+from pipeline.edits import PHOTO, Anchor, Draft, Edit, Layer, layers_below, read_edit
 from pipeline.folder import SessionFolder, StaleResult
+from pipeline.history import Entry, History
 from pipeline.progress import keep_last
-from pipeline.record import Record, write_atomically
+from pipeline.record import Record
 from weights import Generator, load_generator, sha256_of, to_image, to_pixels
 
 PREVIEW_SIZE = 512  # of the crop kept in face.safetensors, for people to look at
@@ -39,24 +43,13 @@ class Inversion:
     generator: Generator  # tuned, if it has been
 
 
-@dataclass(frozen=True)
-class Edit:
-    """One edit as it was asked for and as far as it came. Points are in pixels of the aligned face."""
-
-    number: int
-    parent: int | None  # the edit it stands on, None: the photo
-    edit: DragEdit
-    latent: Tensor  # [num_ws, w_dim]
-    handles: np.ndarray  # [N, 2] where they ended
-    mask: np.ndarray | None  # bool [H, W] of the photo
-
-
 class EditSession:
     """A session's folder. Nothing is held in memory that the folder does not say, except networks."""
 
     def __init__(self, folder: Path, config: Config = Config(), device: torch.device | str = "cpu"):
         self.folder, self.config, self.device = Path(folder), config, torch.device(device)
         self.files = SessionFolder(self.folder)
+        self.tree = History(self.files)
         self._inversion: tuple[str, Inversion] | None = None  # with the sha256 of the file it was read from
 
     # --- align ---------------------------------------------------------------------------------------------
@@ -64,18 +57,17 @@ class EditSession:
     def add_photo(self, path: Path) -> None:
         """Copies a photo into the session, untouched. Raises PhotoError; StaleResult where another is there."""
         Photo.load(path)  # a file that cannot be read is refused before it is copied
-        old = self.files.photos()
-        if old and sha256_of(old[0]) != sha256_of(path):
-            raise StaleResult(f"{self.folder} holds another photo ({old[0].name}): use another session folder")
-        if not old:
-            write_atomically(self.folder / f"photo{path.suffix.lower()}", path.read_bytes())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.files.writing():
+            self.files.keep_photo(path)
 
     def align(self, which: str = "largest") -> AlignedFace:
         """Finds the face and cuts it out. Raises NoFaceFound, FaceIndexError, PhotoError."""
-        quad = ffhq_quad(choose_face(find_faces(self.photo.pixels), which).points)
-        face = AlignedFace.crop(self.photo.pixels, quad, PREVIEW_SIZE)
-        arrays = {"pixels": face.pixels, "quad": face.quad}
-        self.files.write("face", Record("face", arrays, {"which": which}), [self.files.photo])
+        with self.files.writing():
+            quad = ffhq_quad(choose_face(find_faces(self.photo.pixels), which).points)
+            face = AlignedFace.crop(self.photo.pixels, quad, PREVIEW_SIZE)
+            arrays = {"pixels": face.pixels, "quad": face.quad}
+            self.files.write("face", Record("face", arrays, {"which": which}), self.files.digests(self.files.photo))
         return face
 
     # --- invert --------------------------------------------------------------------------------------------
@@ -90,16 +82,17 @@ class EditSession:
         measured = {"perceptual": perceptual.name, "perceptual_size": perceptual.size}
         searched = {"generator": generator, "generator_sha256": base.sha256, **measured, **asdict(self.config.pivot)}
         tuned = {**measured, **asdict(self.config.tune)}
-        if not (only_if_needed and self.files.is_done("pivot", searched)):
-            yield from self._find_pivot(base, perceptual, searched)
-        if not (only_if_needed and self.files.is_done("tuned", tuned)):
-            yield from self._tune(base, perceptual, tuned)
+        with self.files.writing():
+            if not (only_if_needed and self.files.is_done("pivot", searched)):
+                yield from self._find_pivot(base, perceptual, searched)
+            if not (only_if_needed and self.files.is_done("tuned", tuned)):
+                yield from self._tune(base, perceptual, tuned)
 
     def _find_pivot(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[PivotStep]:
         def save(step: PivotStep) -> None:
             done = {"done": step.index == step.limit, "score": step.score}
             record = Record("pivot", {"latent": step.latent.cpu().numpy()}, {**settings, **done})
-            self.files.write("pivot", record, [self.files.file("face")])
+            self.files.write("pivot", record, self.files.digests(self.files.file("face")))
 
         target = to_image(self.face(base.resolution).pixels, self.device)
         start = first_latent(base, target)
@@ -112,8 +105,8 @@ class EditSession:
             # The difference to the base is small, so half precision holds it to far below a pixel's step.
             arrays = {name: (new - before[name]).half().cpu().numpy() for name, new in step.weights.items()}
             done = {"done": step.arrived or step.index == step.limit, "score": step.score}
-            inputs = [self.files.file("pivot"), self.files.file("face")]
-            self.files.write("tuned", Record("tuned", arrays, {**settings, **done}), inputs)
+            made_from = self.files.digests(self.files.file("pivot"), self.files.file("face"))
+            self.files.write("tuned", Record("tuned", arrays, {**settings, **done}), made_from)
 
         latent = torch.from_numpy(self.files.read("pivot").arrays["latent"]).to(self.device)
         target = to_image(self.face(base.resolution).pixels, self.device)
@@ -122,29 +115,46 @@ class EditSession:
     # --- drag ----------------------------------------------------------------------------------------------
 
     def drag(
-        self, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray | None = None, *, from_photo: bool = False
+        self,
+        handles: np.ndarray,
+        targets: np.ndarray,
+        mask: np.ndarray | None = None,
+        *,
+        anchor: Anchor = "photo",
+        from_photo: bool = False,
     ) -> Iterator[DragStep]:
         """Drags photo points [N, 2] to others; `mask` bool [H, W] of the photo says what may change.
 
-        Stands on the current edit, or with `from_photo` on the photo. Raises BadEdit before the first step.
+        Stands on the current edit, or with `from_photo` on the photo, and is the current one from its first update
+        on. Outside the mask the `anchor` holds: the photo (and what earlier edits drew in masks of their own), or
+        the previous result. Raises BadEdit, StaleResult, SessionBusy before the first step.
         """
-        parent = None if from_photo else self.current_edit
-        edit = self.to_face(handles, targets, mask, self.inversion.generator.resolution)
-        number = max(self.files.edits(), default=0) + 1
-        inputs = [
-            self.files.file("tuned"),
-            self.files.file("pivot"),
-            *([self.files.file(f"edits/{parent.number:03}")] if parent else []),
-        ]
+        with self.files.writing():
+            parent = None if from_photo else self.current_edit
+            inversion, number = self.inversion, self.tree.next_number()
+            edit = self.to_face(handles, targets, mask, inversion.generator.resolution)
+            draft = Draft(parent, edit, anchor, self.config.drag, mask)
+            made_from = self.files.digests(self.files.file("tuned"), self.files.file("pivot"))
 
-        def save(step: DragStep) -> None:
-            done = {"parent": parent.number if parent else None, "steps": step.index, "arrived": step.arrived,
-                    "score": step.score}  # fmt: skip
-            record = Record("edit", _edit_arrays(edit, step, mask), {**asdict(self.config.drag), **done})
-            self.files.write(f"edits/{number:03}", record, inputs)
+            def save(step: DragStep, durable: bool = True) -> None:
+                if step.index == 0 and not step.arrived:
+                    return  # nothing was done yet
+                new = number not in self.files.edits()
+                self.files.write(f"edits/{number:03}", draft.record(step), made_from, durable=durable)
+                if new or durable:
+                    self.tree.move(number, durable=durable)
 
-        start = parent.latent if parent else self.inversion.latent
-        yield from keep_last(drag(self.inversion.generator, start, edit, self.config.drag), save)
+            start = parent.latent if parent else inversion.latent
+            steps = drag(inversion.generator, start, self._held(draft), self.config.drag)
+            yield from keep_last(draft.followed(steps), save, on_the_way=lambda step: save(step, durable=False))
+
+    def _held(self, draft: Draft) -> DragEdit:
+        """The edit with what its anchor leaves free: with the photo, all masks that show in its picture together."""
+        masks = [layer.mask for layer in draft.below if layer.mask is not None]
+        if draft.mask is None or draft.anchor == "previous" or not masks:
+            return draft.edit
+        size = self.inversion.generator.resolution
+        return replace(draft.edit, movable=self.face(size).mask_from_photo(np.logical_or.reduce([draft.mask, *masks])))
 
     def to_face(
         self, handles: np.ndarray, targets: np.ndarray, mask: np.ndarray | None, size: int = PREVIEW_SIZE
@@ -162,14 +172,22 @@ class EditSession:
 
     # --- export --------------------------------------------------------------------------------------------
 
-    def result(self) -> Photo:
-        """The photo with the current edit in it, or as it was where there is none."""
-        current = self.current_edit
-        if current is None:
-            return self.photo
-        face = self.face(self.inversion.generator.resolution)
-        before, after = self.draw(self.inversion.latent), self.draw(current.latent)
-        return self.photo.edited(paste(self.photo.pixels, face, before, after, self._movable(current)))
+    def result(self, number: int | None = None) -> Photo:
+        """The photo with an edit in it: by default the current one; 0: the photo as it was."""
+        edit = self.current_edit if number is None else self.edit(number) if number else None
+        return self.photo.edited(self._picture(edit.layers)) if edit else self.photo
+
+    def _picture(self, layers: Sequence[Layer]) -> np.ndarray:
+        """The photo's pixels with layers drawn over them, lowest first."""
+        photo, face = self.photo.pixels, self.face(self.inversion.generator.resolution)
+        before, picture = self.draw(self.inversion.latent), photo
+        for layer in layers:
+            after = self.draw(layer.latent)
+            if layer.mask is None or picture is photo:  # one without a mask is the lowest
+                picture = paste(photo, face, before, after, layer.mask)
+            else:
+                picture = lay_over(picture, paste(photo, face, before, after), layer.mask, face)
+        return picture
 
     def export(self, path: Path, *, overwrite: bool = False) -> None:
         """Writes the result in the format that the path's ending names. Raises PhotoError."""
@@ -180,12 +198,26 @@ class EditSession:
         with torch.no_grad():
             return to_pixels(self.inversion.generator.render(latent[None].to(self.device)))
 
-    def _movable(self, edit: Edit) -> np.ndarray | None:
-        """What an edit and those it stands on may have changed together: where one had no mask, everything."""
-        if edit.mask is None or edit.parent is None:
-            return edit.mask
-        below = self._movable(self.edit(edit.parent))
-        return None if below is None else edit.mask | below
+    # --- history -------------------------------------------------------------------------------------------
+
+    def history(self) -> tuple[Entry, ...]:
+        """Every edit there is, with its parent, the current one marked, and what became of lost ones."""
+        return self.tree.entries()
+
+    def undo(self) -> int:
+        """Makes the edit below current; its number, 0 for the photo. Raises NoSuchEdit at the start."""
+        with self.files.writing():
+            return self.tree.undo()
+
+    def redo(self) -> int:
+        """Goes back up the branch that was left last; the number of the edit. Raises NoSuchEdit at its end."""
+        with self.files.writing():
+            return self.tree.redo()
+
+    def goto(self, number: int) -> int:
+        """Makes any edit current, or with 0 the photo. Raises NoSuchEdit."""
+        with self.files.writing():
+            return self.tree.goto(number)
 
     # --- what the folder holds -----------------------------------------------------------------------------
 
@@ -212,20 +244,17 @@ class EditSession:
 
     @property
     def current_edit(self) -> Edit | None:
-        """The newest edit, on which the next one stands."""
-        numbers = self.files.edits()
-        return self.edit(numbers[-1]) if numbers else None
+        """The edit on which the next one stands; None: the photo itself."""
+        current = self.tree.current
+        return self.edit(current) if current != PHOTO else None
 
     def edit(self, number: int) -> Edit:
-        record = self.files.read(f"edits/{number:03}", "edit")
-        arrays = record.arrays
-        mask = None
-        if "mask" in arrays:
-            shape = self.photo.pixels.shape[:2]
-            mask = np.unpackbits(arrays["mask"], count=shape[0] * shape[1]).reshape(shape).astype(bool)
-        asked = DragEdit(arrays["handles"], arrays["targets"], arrays.get("movable"))
-        latent = torch.from_numpy(arrays["latent"]).to(self.device)
-        return Edit(number, record.settings["parent"], asked, latent, arrays["ended"], mask)
+        """Any edit. Raises NoSuchEdit, CorruptRecord, StaleResult."""
+        record = self.tree.record(number)
+        edit = read_edit(number, record, self.photo.pixels.shape[:2], self.device)
+        if record.format == "1" and edit.parent != PHOTO:  # those do not hold what lies below them
+            edit = replace(edit, below=layers_below(self.edit(edit.parent), edit.mask, edit.anchor))
+        return edit
 
     def _base_generator(self) -> Generator:
         """The generator that the pivot was found in. Raises StaleResult where its file has changed."""
@@ -242,15 +271,3 @@ class EditSession:
         default: PerceptualName = "st-lpips-vgg" if generator.name == "embedded" else "auto"
         size = self.config.perceptual_size or min(256, generator.resolution // 2)
         return load_perceptual(self.config.perceptual or default, self.device, size=size)
-
-
-def _edit_arrays(edit: DragEdit, step: DragStep, mask: np.ndarray | None) -> dict[str, np.ndarray]:
-    arrays = {
-        "handles": edit.handles,
-        "targets": edit.targets,
-        "ended": step.handles,
-        "latent": step.latent.cpu().numpy(),
-    }
-    if edit.movable is not None and mask is not None:
-        arrays |= {"movable": edit.movable, "mask": np.packbits(mask)}  # one bit for each of the photo's pixels
-    return arrays

@@ -1,5 +1,6 @@
 """What several tests share: the real photos, small networks, and a generator whose latent is the answer."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import torch
 from PIL import Image
 
 from align import AlignedFace, ffhq_quad
-from weights import Generator, StyleGAN2, StyleGAN2Config
+from drag import DragConfig
+from inversion import PivotConfig, TuneConfig
+from pipeline import Config, EditSession, finish
+from weights import Generator, StyleGAN2, StyleGAN2Config, save_generator
 
 DATA = Path(__file__).parent / "data"
 
@@ -69,3 +73,25 @@ def lisa_face(size: int) -> AlignedFace:
     """lisa1's face as an FFHQ crop."""
     photo = np.array(Image.open(DATA / "lisa1.jpg").convert("RGB"))
     return AlignedFace.crop(photo, ffhq_quad(np.load(DATA / "ffhq_golden.npz")["landmarks"]), size)
+
+
+QUICK = Config("st-lpips-alex", 64, pivot=PivotConfig(steps=1), tune=TuneConfig(steps=1), drag=DragConfig(steps=6))
+MOUTH, EYE = np.array([[260.0, 610.0]]), np.array([[205.0, 460.0]])  # points of lisa1
+
+
+@pytest.fixture(scope="session")
+def small_session_folder(tmp_path_factory) -> Path:
+    """A session of lisa1 in the small generator, inverted after a fashion, for tests to copy: its drags are quick."""
+    folder = tmp_path_factory.mktemp("small")
+    save_generator(small_generator().network, folder / "small.safetensors", torch.float32)
+    session = EditSession(folder / "session", QUICK)
+    session.add_photo(DATA / "lisa1.jpg")
+    session.align()
+    finish(session.invert(str(folder / "small.safetensors")))
+    return session.folder
+
+
+@pytest.fixture
+def small_session(small_session_folder: Path, tmp_path: Path) -> EditSession:
+    shutil.copytree(small_session_folder, tmp_path / "small")
+    return EditSession(tmp_path / "small", QUICK)

@@ -73,7 +73,7 @@ def test_edit_goes_the_whole_way(monkeypatch, tmp_path, photo, capsys, caplog) -
     assert "--overwrite" in capsys.readouterr().err
     assert photodrag(monkeypatch, "edit", photo, "--drag", MOUTH, "-o", out, "--overwrite", *FEW) == 0
     assert "pivot" not in capsys.readouterr().err
-    assert EditSession(tmp_path / "out.session").current_edit.parent is None
+    assert EditSession(tmp_path / "out.session").current_edit.parent == 0
 
 
 def test_stages_one_at_a_time(monkeypatch, tmp_path, photo, capsys) -> None:

@@ -1,5 +1,6 @@
 """The rules that all three loops keep."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -105,6 +106,21 @@ def test_ctrl_c_inside_a_step_keeps_the_one_before() -> None:
     with pytest.raises(KeyboardInterrupt):
         finish(keep_last(steps(), saved.append))
     assert [step.index for step in saved] == [1]
+
+
+def test_steps_are_saved_on_the_way_as_long_as_that_is_cheap() -> None:
+    for seconds, at_least in ((0.0, 5), (0.2, 1)):
+        saved: list[int] = []
+        steps = run_drag(small_generator(), small_generator().sample(1, 0)[0], torch.zeros(0))
+
+        def save(step: Step, seconds: float = seconds, saved: list[int] = saved) -> None:
+            saved.append(step.index)
+            time.sleep(seconds)
+
+        last: list[Step] = []
+        finish(keep_last(steps, last.append, on_the_way=save))
+        assert saved[0] == 0 and [step.index for step in last] == [STEPS]
+        assert len(saved) == at_least
 
 
 def test_nothing_is_saved_where_nothing_was_done() -> None:

@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from pipeline import CorruptRecord, NotWritten, Record, read_record, write_record
+import pipeline.record
+from pipeline import CorruptRecord, NotWritten, Record, UnknownFormat, read_record, write_record
 
 RECORD = Record(
     "pivot",
@@ -51,5 +52,20 @@ def test_damage_is_named(tmp_path, damage) -> None:
 
 def test_another_kind_is_not_taken(tmp_path) -> None:
     write_record(tmp_path / "x.safetensors", RECORD)
-    with pytest.raises(CorruptRecord, match="a pivot record of format 1, not a face"):
+    with pytest.raises(CorruptRecord, match="a pivot record, not a face"):
         read_record(tmp_path / "x.safetensors", "face")
+
+
+def test_older_formats_are_read_and_newer_ones_named(tmp_path, monkeypatch) -> None:
+    for version in ("1", "3"):
+        monkeypatch.setattr(pipeline.record, "FORMAT", version)
+        write_record(tmp_path / f"{version}.safetensors", RECORD)
+    assert read_record(tmp_path / "1.safetensors", "pivot").format == "1"
+    with pytest.raises(UnknownFormat, match="of format 3, this photodrag reads 1 and 2: use the newer version"):
+        read_record(tmp_path / "3.safetensors", "pivot")
+
+
+def test_what_is_not_durable_is_there_all_the_same(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("waited for the disk"))
+    write_record(tmp_path / "pivot.safetensors", RECORD, durable=False)
+    assert read_record(tmp_path / "pivot.safetensors", "pivot").settings == RECORD.settings

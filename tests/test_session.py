@@ -69,7 +69,7 @@ def test_a_second_drag_goes_on_from_the_first(session: EditSession) -> None:
     torch.testing.assert_close(start.latent, first.latent)
     finish(session.drag(HANDLES + 100, TARGETS + 130))
     second = session.current_edit
-    assert (first.number, first.parent) == (1, None)
+    assert (first.number, first.parent) == (1, 0)
     assert second.parent == second.number - 1
     restarted = next(session.drag(HANDLES, TARGETS, from_photo=True))
     torch.testing.assert_close(restarted.latent, session.inversion.latent)

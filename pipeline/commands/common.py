@@ -18,6 +18,8 @@ from drag import BadEdit, DragStep
 from inversion import PivotStep, TuneStep
 from pipeline.config import Config
 from pipeline.folder import StaleResult
+from pipeline.history import NoSuchEdit
+from pipeline.lock import SessionBusy
 from pipeline.progress import S
 from pipeline.record import CorruptRecord, NotWritten
 from pipeline.session import EditSession
@@ -31,8 +33,8 @@ class BadDevice(ValueError):
 Device = Literal["auto", "cpu", "cuda", "mps"]
 USER_ERRORS = (
     BadDevice,
-    BadEdit, CorruptRecord, FaceIndexError, NoFaceFound, NotWritten, PhotoError, StaleResult, WeightsCorrupt,
-    WeightsMissing,
+    BadEdit, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy, StaleResult,
+    WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
 LABELS: dict[type, str] = {PivotStep: "pivot", TuneStep: "tune", DragStep: "drag"}
 

@@ -1,0 +1,169 @@
+"""An edit: what was asked for, what it stands on, how it went, and what is drawn; as a value and as a record.
+
+A record holds all that its edit's picture needs, the layers below it too, so an edit outlives those it stands on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drag import DragConfig, DragEdit, DragStep
+from pipeline.record import Record
+
+Anchor = Literal["photo", "previous"]
+PHOTO = 0  # in place of an edit's number: the photo itself, on which the first edit stands
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What an edit draws and where; outside its mask, what lies below shows."""
+
+    latent: Tensor  # [num_ws, w_dim]
+    mask: np.ndarray | None  # bool [H, W] of the photo; None: everywhere
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a drag went. Old records do not know seconds and date."""
+
+    steps: int
+    stopped: str  # "arrived", "steps used up", "cancelled", or why the drag itself gave up
+    score: float  # mean distance of handles to targets at the end, pixels of a 512-pixel face
+    seconds: float | None = None  # from before the first step
+    date: str | None = None  # when it began: ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit as it was asked for and as far as it came. Points are in pixels of the aligned face."""
+
+    number: int
+    parent: int  # the edit it stands on, 0: the photo
+    edit: DragEdit
+    anchor: Anchor  # what its mask holds: the photo, or the edit it stands on
+    config: Mapping[str, Any]  # DragConfig's fields
+    latent: Tensor  # [num_ws, w_dim]
+    handles: np.ndarray  # [N, 2] where they ended
+    track: np.ndarray  # float32 [steps + 1, N, 2] where they were in each step; in old records the first and the last
+    mask: np.ndarray | None  # bool [H, W] of the photo
+    below: tuple[Layer, ...]  # what shows outside the mask, lowest first; nothing: the photo
+    outcome: Outcome
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All that is drawn over the photo, lowest first."""
+        return (*self.below, Layer(self.latent, self.mask))
+
+
+def layers_below(parent: Edit | None, mask: np.ndarray | None, anchor: Anchor) -> tuple[Layer, ...]:
+    """What shows outside an edit's mask.
+
+    With the anchor "previous" that is its parent's whole picture. With "photo" it is the photo, and of the edits
+    below only what they drew inside masks of their own: hair that was edited within a mask stays when a mouth is.
+    """
+    if parent is None or mask is None:
+        return ()
+    return tuple(layer for layer in parent.layers if anchor == "previous" or layer.mask is not None)
+
+
+@dataclass
+class Draft:
+    """An edit under way: what is known before its first step, and the handles' way so far."""
+
+    parent: Edit | None
+    edit: DragEdit
+    anchor: Anchor
+    config: DragConfig
+    mask: np.ndarray | None
+    track: list[np.ndarray] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.date, self._started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        self.below = layers_below(self.parent, self.mask, self.anchor)
+        self._arrays = _packed(self.edit, self.mask, self.below)  # once: a photo's mask has millions of bits
+
+    def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
+        """The same steps, their handles noted."""
+        for step in steps:
+            self.track.append(step.handles)
+            yield step
+
+    def record(self, step: DragStep) -> Record:
+        """The edit as far as this step."""
+        outcome = Outcome(
+            step.index, _why(step), step.score, round(time.monotonic() - self._started, 2), self.date
+        )  # fmt: skip
+        settings = {
+            "parent": self.parent.number if self.parent else PHOTO,
+            "anchor": self.anchor,
+            "config": asdict(self.config),
+            "outcome": asdict(outcome),
+        }
+        track = np.stack(self.track[: step.index + 1]).astype(np.float32)
+        arrays = {"latent": step.latent.cpu().numpy(), "ended": step.handles, "track": track}
+        return Record("edit", self._arrays | arrays, settings)
+
+
+def _why(step: DragStep) -> str:
+    if step.arrived:
+        return "arrived"
+    return "steps used up" if step.index == step.limit else "cancelled"
+
+
+def _packed(edit: DragEdit, mask: np.ndarray | None, below: tuple[Layer, ...]) -> dict[str, np.ndarray]:
+    arrays = {"handles": edit.handles, "targets": edit.targets}
+    if edit.movable is not None and mask is not None:
+        arrays |= {"movable": edit.movable, "mask": np.packbits(mask)}  # one bit for each of the photo's pixels
+    for number, layer in enumerate(below):
+        arrays[f"below.{number}.latent"] = layer.latent.cpu().numpy()
+        if layer.mask is not None:
+            arrays[f"below.{number}.mask"] = np.packbits(layer.mask)
+    return arrays
+
+
+def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device: torch.device) -> Edit:
+    """The edit in a record; `photo_shape` (H, W) is that of the photo, whose pixels its masks are for."""
+    arrays, settings = record.arrays, current_settings(record)
+
+    def layer(prefix: str) -> Layer:
+        bits = arrays.get(f"{prefix}mask")
+        count = photo_shape[0] * photo_shape[1]
+        mask = None if bits is None else np.unpackbits(bits, count=count).reshape(photo_shape).astype(bool)
+        return Layer(torch.from_numpy(arrays[f"{prefix}latent"]).to(device), mask)
+
+    below = [f"below.{index}." for index in range(len(arrays)) if f"below.{index}.latent" in arrays]
+    own = layer("")
+    return Edit(
+        number=number,
+        parent=settings["parent"],
+        edit=DragEdit(arrays["handles"], arrays["targets"], arrays.get("movable")),
+        anchor=settings["anchor"],
+        config=settings["config"],
+        latent=own.latent,
+        handles=arrays["ended"],
+        track=arrays.get("track", np.stack([arrays["handles"], arrays["ended"]]).astype(np.float32)),
+        mask=own.mask,
+        below=tuple(map(layer, below)),
+        outcome=Outcome(**settings["outcome"]),
+    )
+
+
+def current_settings(record: Record) -> Mapping[str, Any]:
+    """An edit record's settings as format 2 has them.
+
+    Format 1 held a mask's features as they were before each edit, whence "previous"; it kept no seconds and no date.
+    """
+    old = record.settings
+    if record.format != "1":
+        return old
+    outcome = Outcome(old["steps"], "arrived" if old["arrived"] else "not arrived", old["score"])
+    config = {name.name: old[name.name] for name in fields(DragConfig) if name.name in old and name.name != "steps"}
+    return {"parent": old["parent"] or PHOTO, "anchor": "previous", "config": config, "outcome": asdict(outcome)}
