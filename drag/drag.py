@@ -8,7 +8,8 @@ the resolution. The network runs only as far as the block that is read, and grad
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 from drag.edit import DragEdit
 from drag.points import disc, sample, square, track
 from weights import Generator
+
+State = Literal["moving", "arrived", "stuck"]
+NEARER = 0.1  # pixels of a 512-pixel face that count as having come nearer
 
 
 @dataclass(frozen=True)
@@ -39,24 +43,44 @@ class DragConfig:
     """How strongly what may not move is held."""
     within: float | None = None
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
+    patience: int = 40
+    """A drag is stuck when for so many steps its handles came no nearer, or one of them was not seen."""
+    unlike: float = 1.0
+    """A handle is not seen where its best match is this far from it: at 1, as far as its neighbourhood was."""
 
 
 @dataclass(frozen=True)
 class DragStep:
-    """The latent after `index` updates, with its handles where they are in its picture."""
+    """The latent after `index` updates, with its handles where they are in its picture, and how the drag stands.
+
+    "arrived" and "stuck" end it. A stuck drag ends with the latent that came nearest, which may be an earlier one.
+    The last step of a drag that used up its steps is "moving".
+    """
 
     index: int
     limit: int
     score: float  # mean distance of handles to targets, pixels of a 512-pixel face
     latent: Tensor  # [num_ws, w_dim]
     handles: np.ndarray  # float64 [N, 2] (x, y), pixels of the aligned face
-    arrived: bool
+    unlike: np.ndarray  # float64 [N] how far each handle is from how it looked: 0 the same, 1 like its neighbourhood
+    state: State
+
+    @property
+    def arrived(self) -> bool:
+        return self.state == "arrived"
 
 
 @torch.inference_mode(False)
-def drag(generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfig = DragConfig()) -> Iterator[DragStep]:
+def drag(
+    generator: Generator,
+    latent: Tensor,
+    edit: DragEdit,
+    config: DragConfig = DragConfig(),
+    anchor: Tensor | None = None,
+) -> Iterator[DragStep]:
     """Drags the handles of `edit` in the picture of `latent` [num_ws, w_dim]; step 0 is the start.
 
+    What may not move is held as it is in the picture of `anchor` [num_ws, w_dim], by default in that of `latent`.
     Raises BadEdit before the first step where the edit does not fit the picture.
     """
     size = generator.resolution
@@ -65,7 +89,6 @@ def drag(generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfi
     block = min(config.block, size // 2)
     device = generator.device
     patch = disc(config.motion_radius * pixel, pixel, device)  # [K, 2]
-    window = square(config.track_radius * pixel, pixel, device)
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     within = config.within or (1.0 if len(handles) <= 5 else 2.0)
@@ -75,26 +98,52 @@ def drag(generator: Generator, latent: Tensor, edit: DragEdit, config: DragConfi
     optimizer = torch.optim.Adam([rows], lr=config.learning_rate * generator.spread)
     with torch.no_grad():
         first = generator.features(latent[None], block)  # [1, C, f, f]
+        held = first if anchor is None else generator.features(anchor.clone()[None], block)
     references = sample(first, handles, size)  # [N, C]
+    reach = config.track_radius * pixel
+    around = handles[:, None] + square(reach, pixel, device)  # [N, K, 2]
+    other = (sample(first, around, size) - references[:, None]).square().mean([1, 2]).sqrt()  # [N] of other places
     fixed = None if edit.movable is None else fixed_cells(edit.movable, block).to(first)
+    match = torch.zeros_like(other)
+    watch = Watch(config)
 
     for index in range(config.steps + 1):
         with torch.enable_grad():
             whole = torch.cat([rows, latent[config.rows :]])
             features = generator.features(whole[None], block)
             if index:
-                handles = track(features.detach(), handles, references, window, size)
+                handles, match = track(features.detach(), handles, references, reach, pixel, size)
             loss = motion_loss(features, handles, targets, patch, pixel, size)
             if fixed is not None:
-                loss = loss + config.mask_weight * ((features - first).abs() * fixed).mean()
+                loss = loss + config.mask_weight * ((features - held).abs() * fixed).mean()
         left = (handles - targets).norm(dim=1) / pixel  # [N]
-        arrived = bool((left <= within).all())
-        where = handles.cpu().double().numpy()  # in this order: not every device knows float64
-        yield DragStep(index, config.steps, left.mean().item(), whole.detach(), where, arrived)
-        if arrived:
+        state: State = "arrived" if bool((left <= within).all()) else "moving"
+        # In this order, off the device and then to float64: not every device knows it.
+        where, unlike = handles.cpu().double().numpy(), (match / other).cpu().double().numpy()
+        step = watch.judge(DragStep(index, config.steps, left.mean().item(), whole.detach(), where, unlike, state))
+        yield step
+        if step.state != "moving":
             return
         (rows.grad,) = torch.autograd.grad(loss, [rows])
         optimizer.step()
+
+
+@dataclass
+class Watch:
+    """Notices that a drag is stuck: its handles come no nearer, or one of them is no longer seen."""
+
+    config: DragConfig
+    nearest: DragStep | None = None
+
+    def judge(self, step: DragStep) -> DragStep:
+        """The step; not arrived where a handle is not seen, and where the drag is stuck the nearest one so far."""
+        if not (step.unlike < self.config.unlike).all():
+            step = replace(step, state="moving")
+        elif self.nearest is None or step.score < self.nearest.score - NEARER:
+            self.nearest = step
+        if self.nearest is None or step.arrived or step.index - self.nearest.index < self.config.patience:
+            return step
+        return replace(self.nearest, index=step.index, state="stuck")
 
 
 def motion_loss(features: Tensor, handles: Tensor, targets: Tensor, patch: Tensor, step: float, size: int) -> Tensor:

@@ -6,6 +6,8 @@ square whatever its f, and is read between its cells, so it is never resized to 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,10 +35,32 @@ def square(radius: float, spacing: float, device: torch.device | str = "cpu") ->
     return torch.stack([x, y], dim=-1).reshape(-1, 2)
 
 
-def track(features: Tensor, points: Tensor, references: Tensor, window: Tensor, size: int) -> Tensor:
-    """Where the points [N, 2] are now: of the offsets `window` [K, 2] around each, the one whose features are
-    nearest (L1) to its reference [N, C] (equation 2).
+def track(
+    features: Tensor, points: Tensor, references: Tensor, radius: float, spacing: float, size: int
+) -> tuple[Tensor, Tensor]:
+    """Where the points [N, 2] are now, and how far [N] what is seen there is from their references [N, C].
+
+    Of a square of `radius` around each point, on a grid of `spacing`, the place whose features are nearest (L2, as
+    the official code; equation 2 has L1). Then between the grid's points: the squared distance of what is read
+    bilinearly is a parabola along each axis, and the point goes to its bottom.
     """
+    window = square(radius, spacing, features.device)  # [K, 2]
+    side = math.isqrt(len(window))
     candidates = (points[:, None] + window).clamp(-0.5, size - 0.5)  # [N, K, 2]
-    distance = (sample(features, candidates, size) - references[:, None]).abs().sum(-1)  # [N, K]
-    return candidates[torch.arange(len(points)), distance.argmin(1)]
+    distance = (sample(features, candidates, size) - references[:, None]).square().mean(-1)  # [N, K]
+    nearest, best = distance.min(1)
+    each, row, column = torch.arange(len(points), device=points.device), best // side, best % side
+    distance = distance.view(-1, side, side)
+    past = torch.stack([bottom(distance[each, row], column), bottom(distance[each, :, column], row)], dim=1)
+    return (candidates[each, best] + past * spacing).clamp(-0.5, size - 0.5), nearest.sqrt()
+
+
+def bottom(values: Tensor, lowest: Tensor) -> Tensor:
+    """How far [N] from index `lowest` [N] the parabola through its value and its neighbours' in `values` [N, K] has
+    its bottom: at most half a step, and 0 at the rim.
+    """
+    left, here, right = (
+        values.gather(1, (lowest + by).clamp(0, values.shape[1] - 1)[:, None])[:, 0] for by in (-1, 0, 1)
+    )
+    bend = (left - 2 * here + right).clamp(min=1e-12)
+    return torch.where((left > here) & (right > here), (left - right) / (2 * bend), 0).clamp(-0.5, 0.5)

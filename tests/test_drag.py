@@ -1,5 +1,7 @@
 """The drag on a generator whose latent is the answer, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,13 @@ from drag import BadEdit, DragConfig, DragEdit, drag
 from pipeline import finish
 
 CONFIG = DragConfig(learning_rate=0.05)
+
+
+class FadingGenerator(BlobGenerator):
+    """Its blob is gone 10 pixels to the right of where the tests start it."""
+
+    def features(self, latents: torch.Tensor, block: int) -> torch.Tensor:
+        return super().features(latents, block) * ((60 - latents[:, :2].sum(1)[:, 0]) / 10).clamp(0, 1)
 
 
 def test_the_blob_arrives_and_locked_rows_stay() -> None:
@@ -53,6 +62,44 @@ def test_steps_run_out_and_say_so() -> None:
     )
     assert [step.index for step in steps] == [0, 1, 2, 3]
     assert not any(step.arrived for step in steps)
+
+
+def test_a_drag_that_comes_no_nearer_is_stuck_and_ends_with_its_nearest() -> None:
+    """The mask forbids all but the handle's own place, so the blob is pulled back as soon as it has moved."""
+    blobs = BlobGenerator()
+    movable = np.zeros((128, 128), bool)
+    movable[58:63, 48:53] = True
+    edit = DragEdit([[50, 60]], [[62, 60]], movable)
+    *steps, last = drag(blobs, blobs.latent_at(50, 60), edit, replace(CONFIG, patience=10))
+    assert {step.state for step in steps} == {"moving"} and last.state == "stuck" and not last.arrived
+    assert last.index == len(steps) < last.limit
+    nearest = min(steps, key=lambda step: step.score)
+    assert nearest.score <= last.score < nearest.score + 0.1
+    assert any(torch.equal(step.latent, last.latent) and (step.handles == last.handles).all() for step in steps)
+
+
+def test_a_handle_that_is_no_longer_seen_is_stuck() -> None:
+    """The blob fades while it is dragged: soon what was the handle looks like nothing that is left."""
+    fading = FadingGenerator()
+    edit = DragEdit([[50, 60]], [[80, 60]])
+    *steps, last = drag(fading, fading.latent_at(50, 60), edit, replace(CONFIG, patience=10))
+    assert last.state == "stuck"
+    assert last.unlike[0] < CONFIG.unlike < steps[-1].unlike[0]  # it ends where the handle was seen last
+    assert last.score > 80  # of 120: pixels of a 512-pixel face, four of them to one of the picture's
+
+
+def test_what_may_not_move_is_held_as_the_anchor_has_it() -> None:
+    """The start is 6 px right of the anchor and all but the handle's place is held: it goes back to the anchor."""
+    blobs = BlobGenerator()
+    movable = np.zeros((128, 128), bool)
+    movable[58:63, 54:59] = True
+    edit = DragEdit([[56, 60]], [[56, 61]], movable)
+    config = replace(CONFIG, steps=60, patience=60, within=0.01, mask_weight=1000.0)
+    start, anchor = blobs.latent_at(56, 60), blobs.latent_at(50, 60)
+    to_anchor = finish(drag(blobs, start, edit, config, anchor)).latent[:2].sum(0)
+    to_start = finish(drag(blobs, start, edit, config)).latent[:2].sum(0)
+    np.testing.assert_allclose(to_anchor, [50, 60], atol=0.7)
+    np.testing.assert_allclose(to_start, [56, 60], atol=0.7)
 
 
 def test_five_handles_must_come_nearer_than_six() -> None:

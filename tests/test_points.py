@@ -37,14 +37,25 @@ def test_disc_and_square() -> None:
 
 
 def test_track_finds_the_reference() -> None:
-    """Where x is 2.5 and y is 3 is (2.5, 3); the window of half steps around (2, 3) holds it."""
-    found = track(ramp(), torch.tensor([[2.0, 3.0]]), torch.tensor([[2.5, 3.0]]), square(1.0, 0.5), 5)
+    """Where x is 2.5 and y is 3 is (2.5, 3); the grid of half steps around (2, 3) holds it."""
+    found, match = track(ramp(), torch.tensor([[2.0, 3.0]]), torch.tensor([[2.5, 3.0]]), 1.0, 0.5, 5)
     torch.testing.assert_close(found, torch.tensor([[2.5, 3.0]]))
+    torch.testing.assert_close(match, torch.tensor([0.0]))
+
+
+def test_track_finds_what_lies_between_the_grids_points() -> None:
+    """On a ramp the squared distance is (x - x0)^2 / 2: a parabola, so its bottom is found exactly."""
+    sought = torch.tensor([[2.3, 1.9], [1.45, 3.05]])
+    found, match = track(ramp(), torch.tensor([[2.0, 2.0], [1.0, 3.0]]), sought, 1.0, 1.0, 5)
+    torch.testing.assert_close(found, sought)
+    # At the grid's nearest points: sqrt((0.3^2 + 0.1^2) / 2), sqrt((0.45^2 + 0.05^2) / 2).
+    torch.testing.assert_close(match, torch.tensor([0.223607, 0.320156]), atol=1e-5, rtol=0)
 
 
 def test_track_looks_no_farther_than_its_window() -> None:
-    found = track(ramp(), torch.tensor([[1.0, 1.0]]), torch.tensor([[4.0, 1.0]]), square(1.0, 1.0), 5)
+    found, match = track(ramp(), torch.tensor([[1.0, 1.0]]), torch.tensor([[4.0, 1.0]]), 1.0, 1.0, 5)
     torch.testing.assert_close(found, torch.tensor([[2.0, 1.0]]))
+    torch.testing.assert_close(match, torch.tensor([2**0.5]))  # two cells off in one channel of two
 
 
 def test_motion_loss_by_hand() -> None:

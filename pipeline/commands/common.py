@@ -120,6 +120,8 @@ def told(step: DragStep | None) -> str:
     distance = f"{step.score:.1f} px of a 512-pixel face from the targets on average"
     if step.arrived:
         return f"arrived after {step.index} steps, {distance}"
+    if step.state == "stuck":
+        return f"stuck after {step.index} steps, the nearest was {distance}: drag less far, or mark more points"
     return f"stopped after {step.index} of {step.limit} steps, still {distance}"
 
 
