@@ -28,6 +28,11 @@ COMMANDS = {
         ("invert", "stages", "Invert", "Second stage: finds the face in the generator, then tunes it to the face."),
         ("drag", "stages", "Drag", "Third stage: drags points. Run again, it goes on from the current edit."),
         ("export", "stages", "Export", "Last stage: writes the photo with the current edit in it."),
+        ("undo", "history", "Undo", "Back to the edit that the current one stands on; nothing is deleted."),
+        ("redo", "history", "Redo", "Forward again, on the branch that was left last."),
+        ("goto", "history", "Goto", "To any edit by its number, or to the photo."),
+        ("history", "history", "Show", "Lists a session's edits as a tree and draws them side by side."),
+        ("diff", "history", "Diff", "Says and shows what differs between two edits' results."),
     ]
 }
 

@@ -7,7 +7,7 @@ which way a redo goes. Moving through the history moves that pointer and nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -187,6 +187,19 @@ class History:
     def _way_out(self) -> str:
         there = ", ".join(map(str, [PHOTO, *self.files.edits()]))
         return f"choose one with `photodrag goto {self.files.path} N` ({there})"
+
+
+def in_tree_order(entries: Sequence[Entry]) -> Iterator[tuple[Entry, int]]:
+    """Each edit before those that stand on it, with its depth: 1 on the photo, or where its parent is not known."""
+    numbers = {entry.number for entry in entries}
+
+    def above(number: int, depth: int) -> Iterator[tuple[Entry, int]]:
+        for entry in entries:
+            if (entry.parent if entry.parent in numbers else PHOTO) == number:
+                yield entry, depth
+                yield from above(entry.number, depth + 1)
+
+    yield from above(PHOTO, 1)
 
 
 def told(number: int) -> str:

@@ -1,6 +1,5 @@
 """The rules that all three loops keep."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -108,20 +107,22 @@ def test_ctrl_c_inside_a_step_keeps_the_one_before() -> None:
     assert [step.index for step in saved] == [1]
 
 
-def test_steps_are_saved_on_the_way_as_long_as_that_is_cheap() -> None:
-    for seconds, at_least in ((0.0, 5), (0.2, 1)):
-        saved: list[int] = []
-        steps = run_drag(small_generator(), small_generator().sample(1, 0)[0], torch.zeros(0))
+@pytest.mark.parametrize(("cost", "expected"), [(1 / 32, [0, 1, 2, 3, 4]), (1 / 16, [0, 2, 4]), (1.0, [0])])
+def test_saving_on_the_way_takes_a_twentieth_of_the_time(monkeypatch, cost: float, expected: list[int]) -> None:
+    clock, saved, last = [0.0], [], []
+    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: clock[0])
 
-        def save(step: Step, seconds: float = seconds, saved: list[int] = saved) -> None:
-            saved.append(step.index)
-            if seconds:  # sleep(0) gives a busy machine away
-                time.sleep(seconds)
+    def steps() -> Iterator[Step]:  # each takes a second
+        for step in list(run_drag(small_generator(), small_generator().sample(1, 0)[0], torch.zeros(0))):
+            yield step
+            clock[0] += 1.0
 
-        last: list[Step] = []
-        finish(keep_last(steps, last.append, on_the_way=save))
-        assert saved[0] == 0 and [step.index for step in last] == [STEPS]
-        assert len(saved) == at_least
+    def save(step: Step) -> None:
+        saved.append(step.index)
+        clock[0] += cost
+
+    finish(keep_last(steps(), last.append, on_the_way=save))
+    assert saved == expected and [step.index for step in last] == [STEPS]
 
 
 def test_nothing_is_saved_where_nothing_was_done() -> None:
