@@ -87,7 +87,7 @@ def measure(path: Path, config: Config, anchor: Anchor) -> tuple[list[Row], dict
         session.add_photo(path)
         session.align()
         finish(session.invert())
-        rows, pictures = [], {path.stem: close_up(session.photo.pixels, session.face(512).quad)}
+        rows, pictures = [], {path.stem: close_up(session.photo.pixels, session.face(512).quad, 1.0)}
         for name in ("turn", "hair", "smile"):
             row, shown = _edit(session, name, path.name, anchor)
             rows.append(row)
@@ -96,7 +96,7 @@ def measure(path: Path, config: Config, anchor: Anchor) -> tuple[list[Row], dict
             session.undo()
         assert session.current_edit is None and np.array_equal(session.result().pixels, session.photo.pixels)
         quad = session.face(512).quad
-        every = {number: close_up(session.result(number).pixels, quad) for number in range(len(rows) + 1)}
+        every = {number: close_up(session.result(number).pixels, quad, 1.0) for number in range(len(rows) + 1)}
         return rows, pictures, contact_sheet(session.history(), every)
 
 
@@ -119,7 +119,7 @@ def _edit(session: EditSession, name: str, photo: str, anchor: Anchor) -> tuple[
     drawn = with_arrows(before, edit.handles, edit.targets)
     if edit.mask is not None:
         drawn[~edit.mask] = drawn[~edit.mask] // 2
-    return row, {f"{name}: asked": close_up(drawn, face.quad), name: close_up(after, face.quad)}
+    return row, {f"{name}: asked": close_up(drawn, face.quad, 1.0), name: close_up(after, face.quad, 1.0)}
 
 
 def main(

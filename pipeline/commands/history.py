@@ -81,7 +81,7 @@ class Show(OnSession):
                 say(f"edit {entry.number} cannot be used: {entry.problem}")
         usable = [PHOTO, *(entry.number for entry in entries if not entry.problem)]
         quad = session.face(512).quad
-        pictures = {number: close_up(session.result(number).pixels, quad) for number in usable}
+        pictures = {number: close_up(session.result(number).pixels, quad, 1.0) for number in usable}
         write_picture(output, contact_sheet(entries, pictures))
         say(f"{output}: their pictures")
 
@@ -108,7 +108,7 @@ class Diff(OnSession):
         first, second = (session.result(number).pixels for number in (a, b))
         say(tell_difference(a, b, first, second))
         quad = session.face(512).quad
-        write_picture(output, side_by_side((told(a), told(b)), close_up(first, quad), close_up(second, quad)))
+        write_picture(output, side_by_side((told(a), told(b)), close_up(first, quad, 1.0), close_up(second, quad, 1.0)))
         say(f"{output}: both, and where they differ")
 
 
