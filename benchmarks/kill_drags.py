@@ -93,7 +93,7 @@ def main(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "session"
         shutil.copytree(session, folder)
-        config = Config(drag=DragConfig(steps=steps, within=1e-9))  # it never arrives
+        config = Config(drag=DragConfig(steps=steps, within=1e-9, patience=steps))  # it never ends early
         for _ in range(runs):
             kill = kill_once(folder, config, moments.uniform(0, longest))
             kills.append(kill)

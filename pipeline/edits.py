@@ -35,7 +35,7 @@ class Outcome:
     """How a drag went. Old records do not know seconds and date."""
 
     steps: int
-    stopped: str  # "arrived", "steps used up", "cancelled", or why the drag itself gave up
+    stopped: str  # "arrived", "stuck", "steps used up", "cancelled"
     score: float  # mean distance of handles to targets at the end, pixels of a 512-pixel face
     seconds: float | None = None  # from before the first step
     date: str | None = None  # when it began: ISO 8601, UTC
@@ -113,8 +113,8 @@ class Draft:
 
 
 def _why(step: DragStep) -> str:
-    if step.arrived:
-        return "arrived"
+    if step.state != "moving":
+        return step.state
     return "steps used up" if step.index == step.limit else "cancelled"
 
 

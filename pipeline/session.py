@@ -145,10 +145,11 @@ class EditSession:
                     self.tree.move(number, durable=durable)
 
             start = parent.latent if parent else inversion.latent
-            steps = drag(inversion.generator, start, self._held(draft), self.config.drag)
+            held = inversion.latent if anchor == "photo" else start
+            steps = drag(inversion.generator, start, self._freed(draft), self.config.drag, held)
             yield from keep_last(draft.followed(steps), save, on_the_way=lambda step: save(step, durable=False))
 
-    def _held(self, draft: Draft) -> DragEdit:
+    def _freed(self, draft: Draft) -> DragEdit:
         """The edit with what its anchor leaves free: with the photo, all masks that show in its picture together."""
         masks = [layer.mask for layer in draft.below if layer.mask is not None]
         if draft.mask is None or draft.anchor == "previous" or not masks:

@@ -161,6 +161,25 @@ def test_outside_its_mask_an_edit_shows_its_anchor(small_session: EditSession) -
         assert not np.array_equal(result[mask], held[mask])
 
 
+def test_features_outside_the_mask_are_drawn_to_the_anchor(small_session: EditSession) -> None:
+    drag(small_session)
+    mask = box(small_session, 150, 350, 330, 700)
+    generator, pivot = small_session.inversion.generator, small_session.inversion.latent
+    start = small_session.current_edit.latent
+    outside = torch.from_numpy(~small_session.face(16).mask_from_photo(mask))
+
+    def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+        return (generator.features(a[None], 16) - generator.features(b[None], 16))[..., outside].abs().mean().item()
+
+    ended = {}
+    for anchor in ("photo", "previous"):
+        small_session.goto(1)
+        drag(small_session, EYE, mask=mask, anchor=anchor)
+        ended[anchor] = small_session.current_edit.latent
+    assert apart(ended["photo"], pivot) < 0.8 * apart(ended["previous"], pivot)
+    assert apart(ended["previous"], start) < 0.8 * apart(ended["photo"], start)
+
+
 def test_edits_in_masks_of_their_own_stay_beside_each_other(small_session: EditSession) -> None:
     left, right = box(small_session, 150, 350, 290, 700), box(small_session, 300, 350, 450, 700)
     drag(small_session, mask=left)
