@@ -29,6 +29,7 @@ from weights.training.files import (
     load_codes,
     load_network,
     save_checkpoint,
+    save_codes,
     save_sheets,
 )
 from weights.training.growth import grown
@@ -300,6 +301,21 @@ def test_codes_come_back_from_the_checkpoint(tmp_path: Path, faces: Faces, pictu
     again = fit_faces(pictures[:20], points[:20], SMALL.z_dim, codes)
     assert torch.equal(again.codes.appearance.up, faces.codes.appearance.up)
     assert torch.allclose(again.appearance[:20], faces.appearance[:20], atol=1e-5)
+
+
+def test_a_generator_without_its_checkpoint_goes_on_with_its_codes(tmp_path: Path, faces: Faces) -> None:
+    arguments = command.Arguments(tmp_path, out=tmp_path / "none", init=tmp_path / "g.safetensors")
+    assert command.known_codes(arguments) is None
+    save_codes(faces, tmp_path / "g-codes.safetensors")
+    codes = command.known_codes(arguments)
+    assert codes is not None and codes.keys() == faces.tensors().keys()
+    for name, tensor in faces.tensors().items():
+        assert torch.allclose(codes[name], tensor, rtol=1e-3, atol=1e-4)
+    other = {name: -tensor for name, tensor in faces.tensors().items()}
+    (tmp_path / "none").mkdir()
+    save_checkpoint(begun(), SimpleNamespace(tensors=lambda: dict(other)), tmp_path / "none" / "checkpoint.safetensors")
+    codes = command.known_codes(arguments)
+    assert codes is not None and all(torch.equal(codes[name], other[name]) for name in other)  # the checkpoint's first
 
 
 def test_a_loss_that_is_no_number_stops_the_run(faces: Faces) -> None:

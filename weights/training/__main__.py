@@ -13,6 +13,7 @@ from typing import Annotated
 
 import torch
 import tyro
+from torch import Tensor
 from tqdm import tqdm
 
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
@@ -27,12 +28,14 @@ from weights.training.command import (
 )
 from weights.training.features import Features, load_features
 from weights.training.files import (
+    codes_path,
     export,
     grown_alike,
     load_checkpoint,
     load_codes,
     load_network,
     save_checkpoint,
+    save_codes,
     save_sheets,
 )
 from weights.training.train import Subject, TrainConfig, Training, begin, train
@@ -51,7 +54,7 @@ class Arguments:
     out: Path = Path("training-out")  # checkpoint, export, grids and log go here
     landmarks: Path | None = None  # of faces, as python -m weights.training.landmarks found them
     resolution: int = 128  # px, a power of two; a checkpoint of fewer grows
-    init: Path | None = None  # a generator to start from; it may be smaller than this one
+    init: Path | None = None  # a generator to start from, with its codes beside it; it may be smaller than this one
     until: int = 1_000_000  # pictures drawn, all runs together
     z_dim: int = 128
     w_dim: int = 256
@@ -82,8 +85,7 @@ def run(arguments: Arguments) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     features = load_features().to(device)
     training = prepared(arguments, features, device)
-    checkpoint = checkpoint_of(arguments.out)
-    codes = load_codes(checkpoint) if checkpoint.exists() else None
+    codes = known_codes(arguments)
     subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
     try:
         follow_steps(training, subject, features, arguments)
@@ -104,6 +106,13 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
     else:
         generator = StyleGAN2(arguments.network)
     return begin(generator.to(device), features, arguments.config)
+
+
+def known_codes(arguments: Arguments) -> dict[str, Tensor] | None:
+    """What z means to the network that the training goes on with. Fitted anew, axes could have the other sign."""
+    checkpoint = checkpoint_of(arguments.out)
+    places = [checkpoint] if checkpoint.exists() else [codes_path(arguments.init)] if arguments.init else []
+    return next((load_codes(place) for place in places if place.exists()), None)
 
 
 def follow_steps(training: Training, subject: Subject, features: Features, arguments: Arguments) -> None:
@@ -132,6 +141,7 @@ def follow_steps(training: Training, subject: Subject, features: Features, argum
 
 def save(training: Training, subject: Subject, out: Path) -> None:
     export(training.average, out / "generator.safetensors")  # first: it sets the mean latent
+    save_codes(subject, codes_path(out / "generator.safetensors"))
     save_checkpoint(training, subject, checkpoint_of(out))
     save_sheets(training.average, subject, out, training.drawn)
 

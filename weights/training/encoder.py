@@ -34,8 +34,9 @@ from weights.training.command import (
     stop_on_signals,
 )
 from weights.training.features import Features, load_features
-from weights.training.files import BadCheckpoint, load_codes, load_network, tiled
+from weights.training.files import BadCheckpoint, load_codes, load_network, read_safetensors, tiled
 from weights.training.train import Subject, fast_on_cpu, map_distance, resized
+from weights.trunk import Trunk
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class EncoderConfig:
     latent_weight: float = 1.0  # of the distance to the known latent, in units of the spread
     pixel_weight: float = 1.0  # of the L1 distance of what the latent draws
     feature_weight: float = 0.5  # of their distance in frozen features
-    offset_weight: float = 0.1  # of the mean squared offset: keeps latents near the mapped ones
-    colour: float = 0.1  # how far colours are changed, that photos in other light are known
+    offset_weight: float = 0.05  # of the mean squared offset: keeps latents near the mapped ones
+    colour: float = 0.5  # how far colours are changed at most, that photos in other light are known
     noise: float = 0.03  # standard deviation of the noise on what the encoder sees
     mixing: float = 0.5  # share of the samples that are made of two
     seed: int = 0
@@ -108,8 +109,9 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
 
 
 def recoloured(images: Tensor, amount: float, rng: torch.Generator) -> Tensor:
-    """Another contrast and brightness for each channel."""
-    gain, bias = (torch.rand(2, len(images), 3, 1, 1, generator=rng) * 2 - 1).to(images) * amount
+    """Another contrast and brightness for each channel, for some pictures much, for most a little."""
+    strength = amount * torch.rand(len(images), 1, 1, 1, generator=rng).square()
+    gain, bias = ((torch.rand(2, len(images), 3, 1, 1, generator=rng) * 2 - 1) * strength).to(images)
     return (images * (1 + gain) + bias).clamp(-1, 1)
 
 
@@ -133,8 +135,8 @@ def encoder_losses(
         theirs = features(resized(images, size))[:3]
     ours = features(resized(drawn, size))[:3]
     return {
-        # Both: the mapped latent alone says most, and the offsets only what it cannot.
-        "latent": (F.mse_loss(mapped, ws) + F.mse_loss(found, ws)) / 2 / generator.spread**2,
+        # Of the mapped latent alone: the offsets are there for what it cannot say, as the light of a photo.
+        "latent": F.mse_loss(mapped, ws) / generator.spread**2,
         "pixels": ((drawn - images).abs() * weight).mean(),
         "features": torch.stack([map_distance(a, b) for a, b in zip(ours, theirs, strict=True)]).sum(),
         "offsets": offsets.square().mean(),
@@ -149,6 +151,8 @@ class Arguments:
     run: Path = Path("training-out")  # what that command got as --out; the encoder is written there
     landmarks: Path | None = None  # the same file, if there was one
     device: str = "auto"  # auto: the GPU where there is one
+    init: Path | None = None  # an encoder to start from: that of an earlier generator with the same codes
+    threads: int = 0  # of the CPU; 0: as many as there are cores
     save_every: float = 120  # seconds
     config: Annotated[EncoderConfig, tyro.conf.arg(name="")] = field(default_factory=EncoderConfig)
 
@@ -159,6 +163,8 @@ def main() -> None:
 
 def run(arguments: Arguments) -> None:
     stop_on_signals()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     device = chosen_device(arguments.device)
     checkpoint = checkpoint_of(arguments.run)
     if not checkpoint.exists():
@@ -175,12 +181,24 @@ def run(arguments: Arguments) -> None:
         load_codes(checkpoint),
         device,
     )
-    torch.manual_seed(arguments.config.seed)
-    encoder = Encoder(generator.network.config)
-    encoder.trunk.load_state_dict(features.state_dict())
+    encoder = begun(arguments, generator, features)
     fast_on_cpu(encoder)
     fast_on_cpu(generator.network)
     follow(encoder.to(device), generator, subject, features, arguments)
+
+
+def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encoder:
+    """The encoder to train: an earlier one, or one that knows pictures but no faces. Raises BadCheckpoint."""
+    torch.manual_seed(arguments.config.seed)
+    encoder = Encoder(generator.network.config)
+    if arguments.init is None:
+        encoder.trunk.load_state_dict(features.state_dict())
+        return encoder
+    try:
+        encoder.load_state_dict(read_safetensors(arguments.init)[0])
+    except RuntimeError as error:
+        raise BadCheckpoint(f"{arguments.init} is no encoder for this generator: leave --init out") from error
+    return encoder
 
 
 def follow(encoder: Encoder, generator: Generator, subject: Subject, features: Features, arguments: Arguments) -> None:

@@ -70,8 +70,18 @@ def grown_alike(old: StyleGAN2, network: StyleGAN2Config, config: TrainConfig) -
 
 
 def load_codes(path: Path) -> dict[str, Tensor]:
-    """The codes' tensors, under the names that `Subject.tensors` gave them."""
-    return {name: tensor for name, tensor in read_safetensors(path)[0].items() if name.startswith("codes/")}
+    """The codes' tensors of a checkpoint or of `save_codes`, under the names that `Subject.tensors` gave them."""
+    return {name: tensor.float() for name, tensor in read_safetensors(path)[0].items() if name.startswith("codes/")}
+
+
+def codes_path(generator: Path) -> Path:
+    """Where the codes of a generator's file lie: beside it."""
+    return generator.with_name(f"{generator.stem}-codes.safetensors")
+
+
+def save_codes(subject: Subject, path: Path) -> None:
+    """What z means, for who goes on from the exported generator without its checkpoint; half precision is enough."""
+    write_tensors({name: tensor.half() for name, tensor in subject.tensors().items()}, path, {})
 
 
 @torch.no_grad()
