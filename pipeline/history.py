@@ -163,20 +163,21 @@ class History:
             number = parent
 
     def _pointer(self) -> Pointer:
-        """What the file says; without one the newest edit is current."""
-        newest = max(self.files.edits(), default=PHOTO)
+        """What the file says; without one the newest edit is current. Raises CorruptRecord, UnknownFormat."""
+        if not self.file.is_file():
+            newest = max(self.files.edits(), default=PHOTO)
+            return Pointer(newest, {}, newest)
         try:
             content = json.loads(self.file.read_bytes())
-            version, current, given = content["format"], int(content["current"]), int(content["given"])
+            check_format(self.file, content["format"])
             redo = {int(parent): int(child) for parent, child in content["redo"].items()}
-        except FileNotFoundError:
-            return Pointer(newest, {}, newest)
+            return Pointer(int(content["current"]), redo, int(content["given"]))
+        except UnknownFormat:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptRecord(
                 f"{self.file} is damaged, so which edit was current is lost; the edits are all there: {self._way_out()}"
             ) from error
-        check_format(self.file, version)
-        return Pointer(current, redo, given)
 
     def _stage(self, number: int) -> str:
         return f"edits/{number:03}"

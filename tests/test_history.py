@@ -284,7 +284,7 @@ def test_a_session_of_format_1_is_read(small_session: EditSession, monkeypatch) 
 def test_newer_formats_are_refused_by_name(branched: EditSession, monkeypatch) -> None:
     pointer = branched.folder / "edits" / "current.json"
     old = pointer.read_text()
-    pointer.write_text(json.dumps({**json.loads(old), "format": "9"}))
+    pointer.write_text(json.dumps({"format": "9", "current": "3a"}))
     for act in (branched.history, branched.undo, lambda: branched.goto(1)):
         with pytest.raises(UnknownFormat, match="of format 9"):
             act()
