@@ -29,9 +29,17 @@ class StyleGAN2Config:
     mapping_layers: int = 8
     channel_base: int = 32768
     channel_max: int = 512
+    conv_clamp: int = 0
+    """Every layer's output is kept within so much of zero, as in networks made for half precision; 0: it is not."""
+    img_width: int = 0
+    """Of the pictures, where they are narrower than high, as StyleGAN-Human's; 0: they are square."""
 
     def channels(self, resolution: int) -> int:
         return min(self.channel_base // resolution, self.channel_max)
+
+    def width(self, resolution: int) -> int:
+        """Of the feature maps that are `resolution` high."""
+        return resolution * (self.img_width or self.img_resolution) // self.img_resolution
 
     @property
     def resolutions(self) -> list[int]:
@@ -87,9 +95,10 @@ class Mapping(nn.Module):
 class ModulatedConv(nn.Module):
     """What SynthesisLayer and ToRGB share: a style made from one latent row, and a convolution it scales."""
 
-    def __init__(self, n_in: int, n_out: int, w_dim: int, kernel: int):
+    def __init__(self, n_in: int, n_out: int, config: StyleGAN2Config, kernel: int):
         super().__init__()
-        self.affine = FullyConnected(w_dim, n_in, bias=1.0)
+        self.clamp = config.conv_clamp or math.inf
+        self.affine = FullyConnected(config.w_dim, n_in, bias=1.0)
         self.weight = nn.Parameter(torch.randn(n_out, n_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(n_out))
 
@@ -100,11 +109,11 @@ class SynthesisLayer(ModulatedConv):
     resample_filter: Tensor
     noise_const: Tensor
 
-    def __init__(self, n_in: int, n_out: int, w_dim: int, resolution: int, up: bool):
-        super().__init__(n_in, n_out, w_dim, kernel=3)
+    def __init__(self, n_in: int, n_out: int, config: StyleGAN2Config, resolution: int, up: bool):
+        super().__init__(n_in, n_out, config, kernel=3)
         self.up = up
         self.register_buffer("resample_filter", fir_filter())
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("noise_const", torch.randn(resolution, config.width(resolution)))
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
@@ -117,19 +126,19 @@ class SynthesisLayer(ModulatedConv):
         else:
             x = F.conv2d(x, self.weight, padding=1)
         x = x * demodulate[:, :, None, None] + self.noise_const * self.noise_strength
-        return F.leaky_relu(x + self.bias[:, None, None], 0.2) * LRELU_GAIN
+        return clamped(F.leaky_relu(x + self.bias[:, None, None], 0.2) * LRELU_GAIN, self.clamp)
 
 
 class ToRGB(ModulatedConv):
     """Modulated 1x1 convolution to colour, neither demodulated nor activated."""
 
-    def __init__(self, n_in: int, w_dim: int):
-        super().__init__(n_in, 3, w_dim, kernel=1)
+    def __init__(self, n_in: int, config: StyleGAN2Config):
+        super().__init__(n_in, 3, config, kernel=1)
         self.gain = 1 / math.sqrt(n_in)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w) * self.gain
-        return F.conv2d(x * style[:, :, None, None], self.weight) + self.bias[:, None, None]
+        return clamped(F.conv2d(x * style[:, :, None, None], self.weight) + self.bias[:, None, None], self.clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -139,16 +148,16 @@ class SynthesisBlock(nn.Module):
 
     def __init__(self, config: StyleGAN2Config, resolution: int):
         super().__init__()
-        n_out, w_dim = config.channels(resolution), config.w_dim
+        n_out = config.channels(resolution)
         self.register_buffer("resample_filter", fir_filter())
         self.first = resolution == 4
         if self.first:
-            self.const = nn.Parameter(torch.randn(n_out, 4, 4))
+            self.const = nn.Parameter(torch.randn(n_out, 4, config.width(4)))
         else:
             n_in = config.channels(resolution // 2)
-            self.conv0 = SynthesisLayer(n_in, n_out, w_dim, resolution, up=True)
-        self.conv1 = SynthesisLayer(n_out, n_out, w_dim, resolution, up=False)
-        self.torgb = ToRGB(n_out, w_dim)
+            self.conv0 = SynthesisLayer(n_in, n_out, config, resolution, up=True)
+        self.conv1 = SynthesisLayer(n_out, n_out, config, resolution, up=False)
+        self.torgb = ToRGB(n_out, config)
 
     def features(self, x: Tensor | None, ws: Tensor) -> Tensor:
         """The block's output x [n, C, R, R], from the last block's and the rows of the block's convolutions."""
@@ -175,15 +184,15 @@ class Synthesis(nn.Module):
             rgb = block.torgb(x, rows[:, -1])
             image = rgb if image is None else upsample(image, block.resample_filter) + rgb
         assert image is not None
-        return image
+        return squared(image)
 
     def features(self, ws: Tensor, resolution: int) -> Tensor:
         """The output [n, C, R, R] of block `resolution`; nothing behind it and no picture is computed."""
         x: Tensor | None = None
         for block, rows in self._blocks(ws):
             x = block.features(x, rows)
-            if x.shape[-1] == resolution:
-                return x
+            if x.shape[-2] == resolution:
+                return squared(x)
         raise ValueError(f"no block of resolution {resolution}, there are {self.resolutions}")
 
     def _blocks(self, ws: Tensor) -> list[tuple[SynthesisBlock, Tensor]]:
@@ -206,6 +215,16 @@ class StyleGAN2(nn.Module):
         self.config = config
         self.mapping = Mapping(config)
         self.synthesis = Synthesis(config)
+
+
+def squared(x: Tensor) -> Tensor:
+    """x [n, C, H, W <= H], as wide as high: its outer columns go on, so that all else may count on squares."""
+    missing = x.shape[-2] - x.shape[-1]
+    return F.pad(x, (missing // 2, missing - missing // 2, 0, 0), mode="replicate") if missing else x
+
+
+def clamped(x: Tensor, limit: float) -> Tensor:
+    return x if limit == math.inf else x.clamp(-limit, limit)
 
 
 def fir_filter() -> Tensor:
