@@ -1,0 +1,264 @@
+"""Gestures: edits with a name and a strength, said in the face's 68 landmarks instead of in points.
+
+A gesture moves some landmarks and says what may move with them; several are summed, so a gesture's `moves` knows
+only itself. Turns of the head come from a 3D pose: a generic face is fitted to the landmarks (solvePnP), rotated,
+and projected again. Moves are in *eyes*: a quarter of the side of the face's FFHQ square, the distance between the
+pupils of a face seen from the front; x to the right of the picture, y down, the face upright.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from align import ffhq_quad
+from drag import BadEdit
+from pipeline.pose import Axis, fit_pose, turn_moves
+
+Move = tuple[float, float]
+Moves = Mapping[int, Move]  # of landmarks; from 68 on, of the hair's points
+
+FRONTAL = 30.0  # degrees: dlib's far cheek is a guess beyond
+LEAST_MOVE = 0.004  # eyes: half a pixel of a 512-pixel face; less is no move
+OPPOSED = 0.02  # eyes: two moves smaller than this do not contradict each other
+LIPS_MEET = 0.03  # eyes: a gap between the lips that is none
+SKULL, BESIDE = range(68, 73), range(73, 77)  # the hair's points
+LIDS = [(37, 41), (38, 40), (43, 47), (44, 46)]  # above, below
+# Landmarks i and MIRROR[i] are each other's mirror image; those that are missing lie in the middle.
+_PAIRS = [(i, 16 - i) for i in range(8)] + [(i, 43 - i) for i in range(17, 22)]
+_PAIRS += [(31, 35), (32, 34), (48, 54), (49, 53), (50, 52), (59, 55), (58, 56)]
+MIRROR = dict(_PAIRS)
+
+
+class PhotoEdit(NamedTuple):
+    """What a session's `drag` is asked for, in pixels of the photo."""
+
+    handles: np.ndarray  # float64 [N, 2] (x, y)
+    targets: np.ndarray  # float64 [N, 2]
+    mask: np.ndarray | None  # bool [H, W], true where the photo may change
+
+
+@dataclass(frozen=True)
+class Region:
+    """The hull of some landmarks and what lies up to `reach` eyes around it."""
+
+    landmarks: tuple[int, ...]
+    reach: float
+
+
+@dataclass(frozen=True)
+class Gesture:
+    """A named edit. `low` and `high` are as far as a face still looks like a face, by eye, on real photos."""
+
+    help: str
+    low: float
+    high: float
+    moves: Callable[[np.ndarray, float], Moves]  # points float64 [77, 2] in eyes, strength -> moves in eyes
+    region: Region
+    rigid: bool = False  # moves the head as a whole, so that it contradicts nothing
+
+    @property
+    def range(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+def ask(strengths: Mapping[str, float], points: np.ndarray, shape: tuple[int, int]) -> PhotoEdit:
+    """What to drag for these gestures, for landmarks `points` [68, 2] of a photo of `shape` (H, W).
+
+    Raises BadEdit, with what to change, for a name or strength that is not known, a face seen too much from the
+    side, and gestures that ask one landmark to opposite places.
+    """
+    check(strengths)
+    frame = _Frame.of(points)
+    face = with_hair(frame.from_photo(points))
+    yaw = abs(fit_pose(face).angles["turn"])
+    if yaw > FRONTAL:
+        raise BadEdit(f"the face is turned by {yaw:.0f} degrees: gestures need one turned by {FRONTAL:g} at most")
+    asked = {name: GESTURES[name].moves(face, strength) for name, strength in strengths.items()}
+    for name, moves in asked.items():
+        if not moves:
+            raise BadEdit(f"--{name} {strengths[name]:g} would move nothing in this face: leave it out")
+    _refuse_contradictions(asked)
+    total = _sum(asked.values())
+    at = sorted(total)
+    targets = face[at] + np.array([total[i] for i in at])
+    mask = np.zeros(shape, np.uint8)
+    for name in strengths:
+        _paint(mask, GESTURES[name].region, points, frame)
+    return PhotoEdit(frame.to_photo(face[at]), frame.to_photo(targets), mask > 0)
+
+
+def check(strengths: Mapping[str, float]) -> None:
+    """Raises BadEdit unless every gesture is known and its strength within its range."""
+    for name, strength in strengths.items():
+        if name not in GESTURES:
+            raise BadEdit(f'there is no gesture "{name}": it is one of {", ".join(GESTURES)}')
+        gesture = GESTURES[name]
+        if not gesture.low <= strength <= gesture.high or strength == 0:
+            raise BadEdit(f"--{name} {strength:g} is out of range: it goes from {gesture.range}, and 0 is no gesture")
+
+
+def with_hair(face: np.ndarray) -> np.ndarray:
+    """The 68 points, and nine more where hair usually is, [77, 2]: five round the skull, four beside the jaw."""
+    left, right, chin = face[0], face[16], face[8]
+    across, down = (right - left) / 2, chin - (left + right) / 2
+    middle = (left + right) / 2
+    angles = np.radians([200, 235, 270, 305, 340])
+    skull = middle + 1.12 * np.outer(np.cos(angles), across) + 1.12 * np.outer(np.sin(angles), down)
+    beside = [middle + side * across + low * down for side in (-1.15, 1.15) for low in (0.55, 0.95)]
+    return np.vstack([face, skull, beside])
+
+
+def _sum(many: Iterable[Moves]) -> dict[int, Move]:
+    """The moves added up; what adds up to nothing is left out."""
+    total: dict[int, Move] = {}
+    for moves in many:
+        for i, (x, y) in moves.items():
+            old = total.get(i, (0.0, 0.0))
+            total[i] = (old[0] + x, old[1] + y)
+    return {i: move for i, move in total.items() if math.hypot(*move) >= LEAST_MOVE}
+
+
+def _refuse_contradictions(asked: Mapping[str, Moves]) -> None:
+    """Raises BadEdit where two gestures pull one landmark to opposite sides."""
+    shapes = [(name, moves) for name, moves in asked.items() if not GESTURES[name].rigid]
+    for number, (first, a) in enumerate(shapes):
+        for second, b in shapes[number + 1 :]:
+            for i in a.keys() & b.keys():
+                if min(math.hypot(*a[i]), math.hypot(*b[i])) < OPPOSED:
+                    continue
+                if a[i][0] * b[i][0] + a[i][1] * b[i][1] < -0.5 * math.hypot(*a[i]) * math.hypot(*b[i]):
+                    raise BadEdit(f"{first} and {second} pull landmark {i} to opposite sides: leave out one")
+
+
+def _paint(mask: np.ndarray, region: Region, points: np.ndarray, frame: _Frame) -> None:
+    """Adds a region to a mask uint8 [H, W]."""
+    hull = cv2.convexHull(np.rint(points[list(region.landmarks)]).astype(np.int32))
+    cv2.fillConvexPoly(mask, hull, (1,))
+    cv2.polylines(mask, [hull], True, (1,), max(1, round(2 * region.reach * abs(frame.unit))))
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The face upright and of one size: photo = origin + unit * face, in complex numbers."""
+
+    origin: complex
+    unit: complex
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> _Frame:
+        quad = _complex(ffhq_quad(points))
+        return cls(complex(quad.mean()), complex(quad[3] - quad[0]) / 4)
+
+    def from_photo(self, points: np.ndarray) -> np.ndarray:
+        return _real((_complex(points) - self.origin) / self.unit)
+
+    def to_photo(self, points: np.ndarray) -> np.ndarray:
+        return _real(_complex(points) * self.unit + self.origin)
+
+
+def _complex(points: np.ndarray) -> np.ndarray:
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def _real(points: np.ndarray) -> np.ndarray:
+    return np.stack([points.real, points.imag], -1)
+
+
+# --- the gestures ------------------------------------------------------------------------------------------
+
+
+def _both(left: Moves, strength: float) -> dict[int, Move]:
+    """Moves of the picture's left side, and their mirror image on the right, times a strength."""
+    scaled = {i: (x * strength, y * strength) for i, (x, y) in left.items()}
+    return scaled | {MIRROR[i]: (-x, y) for i, (x, y) in scaled.items() if i in MIRROR}
+
+
+def _smile(face: np.ndarray, strength: float) -> Moves:
+    """At 1 twice the mean smile of the eight people of the Face Research Lab London Set; below 0 the corners sink."""
+    if strength > 0:
+        return _both({48: (-0.12, -0.12), 49: (-0.07, -0.06), 59: (-0.08, 0.0), 57: (0.0, 0.06)}, strength)
+    return _both({48: (0.03, 0.12), 49: (0.015, 0.05), 59: (0.02, 0.06)}, -strength)
+
+
+def _open_mouth(face: np.ndarray, strength: float) -> Moves:
+    """Above 0 the jaw drops; below 0 so much of the gap between the lips closes."""
+    gap = float(face[66, 1] - face[62, 1])
+    if strength < 0 and gap < LIPS_MEET:
+        return {}
+    down = 0.3 * strength if strength > 0 else 0.75 * gap * strength
+    jaw = {57: 1.0, 58: 0.95, 59: 0.65, 8: 0.85, 7: 0.8, 6: 0.6}
+    upper: Moves = {} if strength > 0 else {51: (0.0, 0.25 * gap), 50: (0.0, 0.25 * gap)}
+    return _both({i: (0.0, down * share) for i, share in jaw.items()}, 1) | _both(upper, -strength)
+
+
+def _close_eyes(face: np.ndarray, strength: float) -> Moves:
+    """So much of the gap between the lids closes, most of it from above; below 0 it opens by half as much."""
+    moves: dict[int, Move] = {}
+    for above, below in LIDS:
+        gap = float(face[below, 1] - face[above, 1]) * (strength if strength > 0 else strength / 2)
+        moves |= {above: (0.0, 0.8 * gap), below: (0.0, -0.2 * gap)}
+    return moves
+
+
+def _raise_brows(face: np.ndarray, strength: float) -> Moves:
+    return _both({i: (0.0, -0.14 * share) for i, share in {17: 0.5, 18: 0.8, 19: 1, 20: 1, 21: 0.9}.items()}, strength)
+
+
+def _bigger_eyes(face: np.ndarray, strength: float) -> Moves:
+    """Each eye grows about its middle, by a quarter at 1, and opens by twice that."""
+    moves: dict[int, Move] = {}
+    for eye in (range(36, 42), range(42, 48)):
+        away = (face[eye] - face[eye].mean(0)) * (0.25 * strength, 0.5 * strength)
+        moves |= {i: (float(x), float(y)) for i, (x, y) in zip(eye, away, strict=True)}
+    return moves
+
+
+def _slim_face(face: np.ndarray, strength: float) -> Moves:
+    return _both({i: (0.12 * share, 0.0) for i, share in {2: 0.5, 3: 0.8, 4: 1, 5: 1, 6: 0.7}.items()}, strength)
+
+
+def _nose_width(face: np.ndarray, strength: float) -> Moves:
+    return _both({31: (-0.07, 0.0), 32: (-0.035, 0.0)}, strength)
+
+
+def _hair_volume(face: np.ndarray, strength: float) -> Moves:
+    """The hair's points move away from the middle of the head."""
+    away = face[SKULL] - face[27]
+    away *= 0.2 * strength / np.hypot(away[:, 0], away[:, 1])[:, None]
+    return {i: (float(x), float(y)) for i, (x, y) in zip(SKULL, away, strict=True)}
+
+
+def _hair_length(face: np.ndarray, strength: float) -> Moves:
+    return dict.fromkeys(BESIDE, (0.0, 0.35 * strength))
+
+
+def _turning(axis: Axis) -> Callable[[np.ndarray, float], Moves]:
+    return lambda face, degrees: turn_moves(face, axis, degrees)
+
+
+_MOUTH = Region((*range(2, 15), 31, 35, 40, 47), 0.25)
+_EYES = Region((*range(17, 27), *range(36, 48), 28), 0.2)
+_WHOLE = Region(tuple(range(27)), 1.3)
+
+GESTURES: dict[str, Gesture] = {
+    "smile": Gesture("the corners of the mouth out and up; below 0 down", -1, 1, _smile, _MOUTH),
+    "open-mouth": Gesture("the jaw drops; below 0 an open mouth closes", -1, 1, _open_mouth, _MOUTH),
+    "close-eyes": Gesture("the lids meet at 1; below 0 they open wider", -1, 1, _close_eyes, _EYES),
+    "raise-brows": Gesture("the brows rise; below 0 they sink", -1, 1, _raise_brows, Region(_EYES.landmarks, 0.5)),
+    "turn": Gesture(
+        "degrees to the right of the picture; below 0 to the left", -20, 20, _turning("turn"), _WHOLE, True
+    ),
+    "nod": Gesture("degrees downwards; below 0 up", -15, 15, _turning("nod"), _WHOLE, True),
+    "tilt": Gesture("degrees clockwise; below 0 counter-clockwise", -15, 15, _turning("tilt"), _WHOLE, True),
+    "slim-face": Gesture("cheeks and jaw in; below 0 out", -1, 1, _slim_face, Region(tuple(range(17)), 0.4)),
+    "bigger-eyes": Gesture("the eyes grow; below 0 they shrink", -1, 1, _bigger_eyes, _EYES),
+    "nose-width": Gesture("the nose widens; below 0 it narrows", -1, 1, _nose_width, Region(tuple(range(27, 36)), 0.3)),
+    "hair-volume": Gesture("hair out from the head; below 0 closer", -1, 1, _hair_volume, _WHOLE),
+    "hair-length": Gesture("hair beside the jaw down; below 0 up", -1, 1, _hair_length, _WHOLE),
+}
