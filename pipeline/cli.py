@@ -21,12 +21,23 @@ class Command:
 COMMANDS = {
     name: Command(*rest)
     for name, *rest in [
-        ("edit", "edit", "Edit", "The whole way: a photo in, the same photo out with points dragged."),
+        (
+            "edit",
+            "edit",
+            "Edit",
+            "The whole way: a photo in, the same photo out with points dragged, or gestures made.",
+        ),
         ("demo", "demo", "Demo", "Edits a photo that comes with the project: a smile, then a turn of the head."),
         ("faces", "faces", "Faces", "Lists the faces in a photo and writes a picture with their numbers."),
+        ("gesture", "gesture", "GestureCommand", "Shows what gestures would do, as points and a mask; edits nothing."),
         ("align", "stages", "Align", "First stage: takes a photo into a session folder and cuts out the face."),
         ("invert", "stages", "Invert", "Second stage: finds the face in the generator, then tunes it to the face."),
-        ("drag", "stages", "Drag", "Third stage: drags points. Run again, it goes on from the current edit."),
+        (
+            "drag",
+            "stages",
+            "Drag",
+            "Third stage: drags points, or makes gestures. Run again, it goes on from the current edit.",
+        ),
         ("export", "stages", "Export", "Last stage: writes the photo with the current edit in it."),
         ("undo", "history", "Undo", "Back to the edit that the current one stands on; nothing is deleted."),
         ("redo", "history", "Redo", "Forward again, on the branch that was left last."),
@@ -84,7 +95,7 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "To begin:  photodrag edit me.jpg --drag 310,420:335,405 -o out.jpg",
+            "To begin:  photodrag edit me.jpg --smile 0.6 -o out.jpg",
         ]
     )
 

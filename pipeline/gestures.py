@@ -27,6 +27,7 @@ FRONTAL = 30.0  # degrees: dlib's far cheek is a guess beyond
 LEAST_MOVE = 0.004  # eyes: half a pixel of a 512-pixel face; less is no move
 OPPOSED = 0.02  # eyes: two moves smaller than this do not contradict each other
 LIPS_MEET = 0.03  # eyes: a gap between the lips that is none
+WELL_INSIDE = 1.9  # eyes from the middle of the face's square, whose edge is at 2
 SKULL, BESIDE = range(68, 73), range(73, 77)  # the hair's points
 LIDS = [(37, 41), (38, 40), (43, 47), (44, 46)]  # above, below
 # Landmarks i and MIRROR[i] are each other's mirror image; those that are missing lie in the middle.
@@ -193,8 +194,8 @@ def _open_mouth(face: np.ndarray, strength: float) -> Moves:
         return {}
     down = 0.3 * strength if strength > 0 else 0.75 * gap * strength
     jaw = {57: 1.0, 58: 0.95, 59: 0.65, 8: 0.85, 7: 0.8, 6: 0.6}
-    upper: Moves = {} if strength > 0 else {51: (0.0, 0.25 * gap), 50: (0.0, 0.25 * gap)}
-    return _both({i: (0.0, down * share) for i, share in jaw.items()}, 1) | _both(upper, -strength)
+    upper = -0.04 * strength if strength > 0 else -0.25 * gap * strength  # or the whole mouth would go down
+    return _both({i: (0.0, down * share) for i, share in jaw.items()} | dict.fromkeys((50, 51), (0.0, upper)), 1)
 
 
 def _close_eyes(face: np.ndarray, strength: float) -> Moves:
@@ -231,11 +232,16 @@ def _hair_volume(face: np.ndarray, strength: float) -> Moves:
     """The hair's points move away from the middle of the head."""
     away = face[SKULL] - face[27]
     away *= 0.2 * strength / np.hypot(away[:, 0], away[:, 1])[:, None]
-    return {i: (float(x), float(y)) for i, (x, y) in zip(SKULL, away, strict=True)}
+    return _inside(face, {i: (float(x), float(y)) for i, (x, y) in zip(SKULL, away, strict=True)})
 
 
 def _hair_length(face: np.ndarray, strength: float) -> Moves:
-    return dict.fromkeys(BESIDE, (0.0, 0.35 * strength))
+    return _inside(face, dict.fromkeys(BESIDE, (0.0, 0.35 * strength)))
+
+
+def _inside(face: np.ndarray, moves: Moves) -> Moves:
+    """Those moves that begin and end well inside the face's square, which is four eyes wide."""
+    return {i: move for i, move in moves.items() if np.abs([face[i], face[i] + move]).max() < WELL_INSIDE}
 
 
 def _turning(axis: Axis) -> Callable[[np.ndarray, float], Moves]:

@@ -52,6 +52,13 @@ def with_arrows(picture: np.ndarray, handles: np.ndarray, targets: np.ndarray) -
     return drawn
 
 
+def dimmed(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """The picture, darker where a mask bool [H, W] says that nothing may change."""
+    if mask is None:
+        return picture
+    return np.where(mask[..., None], picture, picture // 2)
+
+
 def _labelled(name: str, picture: np.ndarray, height: int) -> np.ndarray:
     width = round(picture.shape[1] * height / picture.shape[0])
     column = Image.new("RGB", (width, height + LABEL_HEIGHT), "white")

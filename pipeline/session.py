@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces, lay_over, paste
+from align import AlignedFace, NoFaceFound, Photo, choose_face, ffhq_quad, find_faces, lay_over, paste
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
 from pipeline.config import Config
@@ -64,9 +64,9 @@ class EditSession:
     def align(self, which: str = "largest") -> AlignedFace:
         """Finds the face and cuts it out. Raises NoFaceFound, FaceIndexError, PhotoError."""
         with self.files.writing():
-            quad = ffhq_quad(choose_face(find_faces(self.photo.pixels), which).points)
-            face = AlignedFace.crop(self.photo.pixels, quad, PREVIEW_SIZE)
-            arrays = {"pixels": face.pixels, "quad": face.quad}
+            points = choose_face(find_faces(self.photo.pixels), which).points
+            face = AlignedFace.crop(self.photo.pixels, ffhq_quad(points), PREVIEW_SIZE)
+            arrays = {"pixels": face.pixels, "quad": face.quad, "points": points}
             self.files.write("face", Record("face", arrays, {"which": which}), self.files.digests(self.files.photo))
         return face
 
@@ -229,6 +229,21 @@ class EditSession:
     def face(self, size: int) -> AlignedFace:
         """The aligned face, cut from the photo at size x size pixels."""
         return AlignedFace.crop(self.photo.pixels, self.files.read("face").arrays["quad"], size)
+
+    def landmarks(self, *, of_photo: bool = False) -> np.ndarray:
+        """The face's 68 landmarks [68, 2] in the current result, or in the photo. Raises BadEdit for none."""
+        kept = self.files.read("face").arrays.get("points")  # older sessions have none
+        edited = not of_photo and self.current_edit is not None
+        if kept is not None and not edited:
+            return kept
+        quad = self.files.read("face").arrays["quad"]
+        face = AlignedFace.crop((self.result() if edited else self.photo).pixels, quad, PREVIEW_SIZE)
+        try:
+            return face.to_photo(choose_face(find_faces(face.pixels)).points)
+        except NoFaceFound:
+            raise BadEdit(
+                "gestures stand on a face's landmarks, and here none are found: give --drag x,y:x,y"
+            ) from None
 
     @property
     def inversion(self) -> Inversion:

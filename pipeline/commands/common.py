@@ -68,7 +68,9 @@ def parse_drags(drags: list[str]) -> tuple[np.ndarray, np.ndarray]:
     number = r"\s*(-?\d+(?:\.\d+)?)\s*"
     form = re.compile(f"{number},{number}:{number},{number}")
     if not drags:
-        raise BadEdit("nothing to drag: give --drag x,y:x,y, a point of the photo and where it shall go")
+        raise BadEdit(
+            "nothing to drag: give --drag x,y:x,y, a point of the photo and where it shall go, or say --smile 0.6"
+        )
     points = []
     for text in drags:
         match = form.fullmatch(text)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from align import Photo, read_mask
-from pipeline.commands.common import Common, Drags, Mask, bar, parse_drags, say, told
+from align import Photo
+from pipeline.commands.asking import AskingMore
+from pipeline.commands.common import Common, bar, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Edit(Common):
-    """The whole way: a photo in, the same photo out with points dragged."""
+class Edit(Common, AskingMore):
+    """The whole way: a photo in, the same photo out with points dragged, or gestures made."""
 
     photo: tyro.conf.Positional[Path]
     """JPEG, PNG, WebP or HEIC with a face in it."""
-    drags: Drags = field(default_factory=list)
-    mask: Mask = None
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Where the result goes; by default beside the photo, with "-edited" in its name."""
     face: str = "largest"
@@ -35,15 +35,16 @@ class Edit(Common):
         output = self.output or self.photo.with_name(f"{self.photo.stem}-edited{self.photo.suffix}")
         photo = Photo.load(self.photo)
         photo.check_output(output, overwrite=self.overwrite)
-        handles, targets = parse_drags(self.drags)
-        mask = read_mask(self.mask, photo.pixels.shape[:2]) if self.mask else None
+        wish, mask = self.wishes()[0], self.read_mask(photo.pixels.shape[:2])
         session = self.open(self.session or output.with_name(f"{output.stem}.session"))
         session.add_photo(self.photo)
         if not session.files.is_done("face", {"which": self.face}):
             session.align(self.face)
-        session.to_face(handles, targets, mask)  # a bad edit is told before the minute that inversion takes
+        landmarks = partial(session.landmarks, of_photo=True)
+        session.to_face(
+            *wish.on(landmarks, photo.pixels.shape[:2], mask)
+        )  # a bad edit is told before the minute that inversion takes
         bar(session.invert(self.generator, only_if_needed=True))
-        last = bar(session.drag(handles, targets, mask, from_photo=True))
+        self.carry_out(session, from_photo=True)
         session.export(output, overwrite=self.overwrite)
-        say(told(last))
         say(f"{output}: done. Go on with `photodrag drag {session.folder} --drag ...`, then `photodrag export`.")

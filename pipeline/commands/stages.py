@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from align import read_mask
-from pipeline.commands.common import Common, Drags, Mask, bar, parse_drags, say, told
+from pipeline.commands.asking import AskingMore
+from pipeline.commands.common import Common, bar, say
 from pipeline.edits import Anchor
 from pipeline.session import EditSession
 
@@ -48,31 +48,27 @@ class Invert(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drag(Common):
-    """Third stage: drags points. Run again, it goes on from the current edit."""
+class Drag(Common, AskingMore):
+    """Third stage: drags points, or makes gestures. Run again, it goes on from the current edit."""
 
     session: tyro.conf.Positional[Path]
     """The session's folder."""
-    drags: Drags = field(default_factory=list)
-    mask: Mask = None
-    anchor: Anchor = "photo"
+    anchor: Anchor | None = None
     """What shows outside the mask: the photo (with what earlier edits drew in masks of their own), or the previous
-    edit's result."""
+    edit's result; by default the photo, but for gestures, which come with masks of their own, the previous."""
     from_photo: bool = False
     """Start from the photo again, not from the current edit; nothing is deleted."""
 
     def run(self) -> None:
         session = self.open(self.session)
-        handles, targets = parse_drags(self.drags)
-        mask = read_mask(self.mask, session.photo.pixels.shape[:2]) if self.mask else None
-        say(told(bar(session.drag(handles, targets, mask, anchor=self.anchor, from_photo=self.from_photo))))
+        self.carry_out(session, from_photo=self.from_photo, anchor=self.anchor)
         self._tell_what_is_hidden(session)
         say(f"next `photodrag export {self.session} -o result.png`, or drag on")
 
     def _tell_what_is_hidden(self, session: EditSession) -> None:
         edit = session.current_edit
         below = session.edit(edit.parent).layers if edit and edit.parent and edit.mask is not None else ()
-        if self.anchor == "photo" and any(layer.mask is None for layer in below):
+        if edit and edit.anchor == "photo" and any(layer.mask is None for layer in below):
             say("outside the mask the photo shows, not the edits before it: `--anchor previous` keeps those")
 
 
