@@ -7,6 +7,7 @@ the resolution. The network runs only as far as the block that is read, and grad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -45,8 +46,9 @@ class DragConfig:
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
     patience: int = 40
     """A drag is stuck when for so many steps its handles came no nearer, or one of them was not seen."""
-    unlike: float = 1.0
-    """A handle is not seen where its best match is this far from it: at 1, as far as its neighbourhood was."""
+    unlike: float | None = None
+    """A handle is not seen where its best match is this far from it: at 1, as far as its neighbourhood was. By default
+    1 for up to five handles, without limit for more: they carry one along that does not look as it did."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def drag(
     patch = disc(config.motion_radius * pixel, pixel, device)  # [K, 2]
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
-    within = config.within or (1.0 if len(handles) <= 5 else 2.0)
+    few = len(handles) <= 5
+    within = config.within or (1.0 if few else 2.0)
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
     rows = latent[: config.rows].clone().requires_grad_(True)
@@ -105,7 +108,7 @@ def drag(
     other = (sample(first, around, size) - references[:, None]).square().mean([1, 2]).sqrt()  # [N] of other places
     fixed = None if edit.movable is None else fixed_cells(edit.movable, block).to(first)
     match = torch.zeros_like(other)
-    watch = Watch(config)
+    watch = Watch(config.patience, config.unlike or (1.0 if few else math.inf))
 
     for index in range(config.steps + 1):
         with torch.enable_grad():
@@ -132,16 +135,17 @@ def drag(
 class Watch:
     """Notices that a drag is stuck: its handles come no nearer, or one of them is no longer seen."""
 
-    config: DragConfig
+    patience: int
+    unlike: float
     nearest: DragStep | None = None
 
     def judge(self, step: DragStep) -> DragStep:
         """The step; not arrived where a handle is not seen, and where the drag is stuck the nearest one so far."""
-        if not (step.unlike < self.config.unlike).all():
+        if not (step.unlike < self.unlike).all():
             step = replace(step, state="moving")
         elif self.nearest is None or step.score < self.nearest.score - NEARER:
             self.nearest = step
-        if self.nearest is None or step.arrived or step.index - self.nearest.index < self.config.patience:
+        if self.nearest is None or step.arrived or step.index - self.nearest.index < self.patience:
             return step
         return replace(self.nearest, index=step.index, state="stuck")
 

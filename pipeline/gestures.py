@@ -25,7 +25,7 @@ Moves = Mapping[int, Move]  # of landmarks; from 68 on, of the hair's points
 
 FRONTAL = 30.0  # degrees: dlib's far cheek is a guess beyond
 LEAST_MOVE = 0.004  # eyes: half a pixel of a 512-pixel face; less is no move
-OPPOSED = 0.02  # eyes: two moves smaller than this do not contradict each other
+OPPOSED = 0.01  # eyes: two moves smaller than this do not contradict each other
 LIPS_MEET = 0.03  # eyes: a gap between the lips that is none
 WELL_INSIDE = 1.9  # eyes from the middle of the face's square, whose edge is at 2
 SKULL, BESIDE = range(68, 73), range(73, 77)  # the hair's points
@@ -199,12 +199,9 @@ def _open_mouth(face: np.ndarray, strength: float) -> Moves:
 
 
 def _close_eyes(face: np.ndarray, strength: float) -> Moves:
-    """So much of the gap between the lids closes, most of it from above; below 0 it opens by half as much."""
-    moves: dict[int, Move] = {}
-    for above, below in LIDS:
-        gap = float(face[below, 1] - face[above, 1]) * (strength if strength > 0 else strength / 2)
-        moves |= {above: (0.0, 0.8 * gap), below: (0.0, -0.2 * gap)}
-    return moves
+    """The upper lids come down so much of the way to the lower; below 0 they rise by half as much."""
+    way = 0.9 * strength if strength > 0 else 0.5 * strength
+    return {above: (0.0, way * float(face[below, 1] - face[above, 1])) for above, below in LIDS}
 
 
 def _raise_brows(face: np.ndarray, strength: float) -> Moves:
@@ -250,11 +247,13 @@ def _turning(axis: Axis) -> Callable[[np.ndarray, float], Moves]:
 
 _MOUTH = Region((*range(2, 15), 31, 35, 40, 47), 0.25)
 _EYES = Region((*range(17, 27), *range(36, 48), 28), 0.2)
-_WHOLE = Region(tuple(range(27)), 1.3)
+_WHOLE = Region(tuple(range(27)), 1.5)
 
 GESTURES: dict[str, Gesture] = {
     "smile": Gesture("the corners of the mouth out and up; below 0 down", -1, 1, _smile, _MOUTH),
-    "open-mouth": Gesture("the jaw drops; below 0 an open mouth closes", -1, 1, _open_mouth, _MOUTH),
+    "open-mouth": Gesture(
+        "the jaw drops; below 0 an open mouth closes", -1, 1, _open_mouth, Region(_MOUTH.landmarks, 0.5)
+    ),
     "close-eyes": Gesture("the lids meet at 1; below 0 they open wider", -1, 1, _close_eyes, _EYES),
     "raise-brows": Gesture("the brows rise; below 0 they sink", -1, 1, _raise_brows, Region(_EYES.landmarks, 0.5)),
     "turn": Gesture(

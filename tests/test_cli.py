@@ -91,6 +91,33 @@ def test_stages_one_at_a_time(monkeypatch, tmp_path, photo, capsys) -> None:
     assert EditSession(session).current_edit.parent == 1
 
 
+def test_gestures_are_made_shown_and_follow_each_other(monkeypatch, tmp_path, photo, capsys) -> None:
+    session, out = tmp_path / "s", tmp_path / "out.jpg"
+    arguments = ["--smile", "0.6", "--turn", "-8", "--then", "open-mouth", "0.4", "nod", "-3", "-o", out]
+    assert photodrag(monkeypatch, "edit", photo, *arguments, "--session", session, *FEW) == 0
+    second = EditSession(session).current_edit
+    first = EditSession(session).edit(second.parent)
+    assert (first.parent, second.anchor) == (0, "previous")
+    assert first.mask is not None and len(first.edit.handles) > 10
+    assert out.is_file()
+
+    # What `gesture` says is what `drag` then understands.
+    capsys.readouterr()
+    shown = tmp_path / "shown.png"
+    assert photodrag(monkeypatch, "gesture", photo, "--smile", "0.6", "-o", shown) == 0
+    said = capsys.readouterr().out.splitlines()[0].split()
+    assert Photo.load(shown).pixels.shape == Photo.load(photo).pixels.shape
+    assert photodrag(monkeypatch, "drag", session, "--from-photo", *said, *FEW) == 0
+    dragged = EditSession(session).current_edit
+    assert photodrag(monkeypatch, "drag", session, "--from-photo", "--smile", "0.6", *FEW) == 0
+    smiled = EditSession(session).current_edit
+    np.testing.assert_allclose(dragged.edit.targets, smiled.edit.targets, atol=0.05)
+    assert np.array_equal(dragged.mask, smiled.mask)
+    assert photodrag(monkeypatch, "gesture", session, "--turn", "5", "-o", shown) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert photodrag(monkeypatch, "gesture", session, "--turn", "5", "-o", shown, "--overwrite") == 0
+
+
 def test_faces_are_numbered(monkeypatch, tmp_path, photo, capsys) -> None:
     assert photodrag(monkeypatch, "faces", photo, "-o", tmp_path / "faces.png") == 0
     assert "face 1: " in capsys.readouterr().out
@@ -137,6 +164,13 @@ def test_photos_that_cannot_be_used(monkeypatch, tmp_path, capsys, name, make, m
         (["--drag", "310,420"], "is not x,y:x,y"),
         (["--drag", "310,420:310,420"], "already at its target"),
         (["--drag", "310,420:310,3000"], "px outside"),
+        (["--smile", "1.5"], "--smile 1.5 is out of range: it goes from -1 to 1"),
+        (["--smile", "0.5", "--smile", "-0.5"], "--smile 0.5 and --smile -0.5 contradict"),
+        (["--close-eyes", "0.9", "--bigger-eyes", "0.9"], "close-eyes and bigger-eyes pull landmark"),
+        (["--open-mouth", "-1"], "would move nothing"),
+        (["--smile", "0.5", "--then", "turn"], "give gestures and strengths"),
+        (["--smile", "0.5", "--then", "turn", "90"], "--turn 90 is out of range"),
+        (["--smile", "0.5", "--then", "frown", "1"], 'no gesture "frown"'),
         (["--drag", MOUTH, "--face", "7"], "face 7 of 1"),
         (["--drag", MOUTH, "--face", "tall"], "give a number"),
         (["--drag", MOUTH, "--generator", "nobody"], "no generator"),

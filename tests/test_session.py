@@ -1,6 +1,7 @@
 """The whole way on a real photo, with few steps, and what the session's folder promises."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from conftest import DATA
 from align import Photo
 from drag import BadEdit, DragConfig
 from inversion import PivotConfig, TuneConfig
-from pipeline import Config, CorruptRecord, EditSession, StaleResult, finish
+from pipeline import Config, CorruptRecord, EditSession, StaleResult, finish, read_record, write_record
+from pipeline.gestures import ask
 
 CONFIG = Config(pivot=PivotConfig(steps=3), tune=TuneConfig(steps=3), drag=DragConfig(steps=12))
 HANDLES, TARGETS = np.array([[260.0, 610.0]]), np.array([[240.0, 590.0]])  # lisa1's mouth corner
@@ -92,6 +94,32 @@ def test_the_stored_difference_is_the_tuning_to_the_eye(session: EditSession) ->
     difference = (base.render(latent) - session.inversion.generator.render(latent)).abs().max() * 127.5
     assert difference < 1.0 and stored.shape == (base.resolution, base.resolution, 3)
     assert (session.folder / "tuned.safetensors").stat().st_size < 20e6
+
+
+def test_landmarks_are_those_of_the_current_result(session: EditSession, lisa_points: np.ndarray) -> None:
+    def off(points: np.ndarray) -> float:  # in pixels; the golden ones are a single look, ours the mean of several
+        return float(np.hypot(*(points - lisa_points).T).mean())
+
+    assert off(session.landmarks()) < 2
+    finish(EditSession(session.folder, replace(CONFIG, drag=DragConfig(steps=150))).drag(*ask(
+        {"turn": 10}, session.landmarks(), session.photo.pixels.shape[:2]
+    )))  # fmt: skip
+    nose = session.landmarks()[30] - session.landmarks(of_photo=True)[30]
+    assert nose[0] > 10
+    older = read_record(session.files.file("face"), "face")
+    arrays = {name: array for name, array in older.arrays.items() if name != "points"}
+    write_record(session.files.file("face"), replace(older, arrays=arrays))
+    assert off(session.landmarks(of_photo=True)) < 2
+
+
+def test_without_a_face_there_are_no_landmarks(session: EditSession) -> None:
+    record = read_record(session.files.file("face"), "face")
+    corner = np.array([[0.0, 0], [0, 60], [60, 60], [60, 0]])
+    write_record(
+        session.files.file("face"), replace(record, arrays={"quad": corner, "pixels": record.arrays["pixels"]})
+    )
+    with pytest.raises(BadEdit, match="none are found"):
+        session.landmarks()
 
 
 def test_what_is_done_is_not_done_again(session: EditSession) -> None:
