@@ -18,7 +18,7 @@ import numpy as np
 
 from align import ffhq_quad
 from drag import BadEdit
-from pipeline.pose import Axis, fit_pose, turn_moves
+from pipeline.pose import Axis, Pose, fit_pose, turn_moves
 
 Move = tuple[float, float]
 Moves = Mapping[int, Move]  # of landmarks; from 68 on, of the hair's points
@@ -77,7 +77,7 @@ def ask(strengths: Mapping[str, float], points: np.ndarray, shape: tuple[int, in
     check(strengths)
     frame = _Frame.of(points)
     face = with_hair(frame.from_photo(points))
-    yaw = abs(fit_pose(face).angles["turn"])
+    yaw = abs(pose_of(points).angles["turn"])
     if yaw > FRONTAL:
         raise BadEdit(f"the face is turned by {yaw:.0f} degrees: gestures need one turned by {FRONTAL:g} at most")
     asked = {name: GESTURES[name].moves(face, strength) for name, strength in strengths.items()}
@@ -88,10 +88,8 @@ def ask(strengths: Mapping[str, float], points: np.ndarray, shape: tuple[int, in
     total = _sum(asked.values())
     at = sorted(total)
     targets = face[at] + np.array([total[i] for i in at])
-    mask = np.zeros(shape, np.uint8)
-    for name in strengths:
-        _paint(mask, GESTURES[name].region, points, frame)
-    return PhotoEdit(frame.to_photo(face[at]), frame.to_photo(targets), mask > 0)
+    masks = [region_mask(points, GESTURES[name].region, shape) for name in strengths]
+    return PhotoEdit(frame.to_photo(face[at]), frame.to_photo(targets), np.logical_or.reduce(masks))
 
 
 def check(strengths: Mapping[str, float]) -> None:
@@ -137,11 +135,18 @@ def _refuse_contradictions(asked: Mapping[str, Moves]) -> None:
                     raise BadEdit(f"{first} and {second} pull landmark {i} to opposite sides: leave out one")
 
 
-def _paint(mask: np.ndarray, region: Region, points: np.ndarray, frame: _Frame) -> None:
-    """Adds a region to a mask uint8 [H, W]."""
+def pose_of(points: np.ndarray, like: np.ndarray | None = None) -> Pose:
+    """The head's pose from its landmarks [68, 2]; `like`: those by which the face is called upright."""
+    return fit_pose(_Frame.of(points if like is None else like).from_photo(points))
+
+
+def region_mask(points: np.ndarray, region: Region, shape: tuple[int, int]) -> np.ndarray:
+    """A region of a face with landmarks `points` [68, 2] as a mask bool [H, W] of the photo."""
+    mask = np.zeros(shape, np.uint8)
     hull = cv2.convexHull(np.rint(points[list(region.landmarks)]).astype(np.int32))
     cv2.fillConvexPoly(mask, hull, (1,))
-    cv2.polylines(mask, [hull], True, (1,), max(1, round(2 * region.reach * abs(frame.unit))))
+    cv2.polylines(mask, [hull], True, (1,), max(1, round(2 * region.reach * abs(_Frame.of(points).unit))))
+    return mask > 0
 
 
 @dataclass(frozen=True)
