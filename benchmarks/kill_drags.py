@@ -90,6 +90,7 @@ def main(
 ) -> None:
     """Kills RUNS drags on a copy of an inverted session, each at a random moment up to LONGEST seconds."""
     moments, kills = random.Random(seed), []
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports for seconds what every child would
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "session"
         shutil.copytree(session, folder)

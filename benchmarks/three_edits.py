@@ -26,7 +26,7 @@ from pipeline.report import close_up, differing_outside, identity_distance, stri
 TURN = {30: (-12.0, 0.0), 27: (-8.0, 0.0), 8: (-8.0, 0.0)}  # nose tip and root, and chin, to one side
 SMILE = {48: (-8.0, -8.0), 54: (8.0, -8.0)}  # the mouth's corners, out and up
 HAIR = (0.0, -14.0)  # the hair over the brows, up
-HAIRLINE = 1.35  # how far over the nose's root the hair is, in lengths of the nose's root to the mouth's corners
+HAIRLINE = 0.8  # how far over the brows there is hair, in distances of the nose's root from the mouth
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def asked(name: str, pixels: np.ndarray, face: AlignedFace) -> Asked:
         hull = np.concatenate([points[2:15], points[[29]]])
         return Asked(name, *_moves(points, SMILE, face), _filled(hull, pixels))
     up = (points[27] - (points[48] + points[54]) / 2) * HAIRLINE
-    handles = points[[19, 24]] + up * 0.75
+    handles = points[[19, 24]] + up
     corners = face.to_photo(np.array([[0, 0], [511, 0], [511, 0], [0, 0]]))
     corners[2:] = points[[26, 17]] + (points[[26, 17]] - points[27]) * 0.6
     return Asked(name, handles, handles + face.scale * np.array(HAIR), _filled(corners, pixels))

@@ -15,6 +15,7 @@ from pipeline import EditSession
 from pipeline.compare import contact_sheet, difference, heat_map
 from pipeline.edits import Outcome
 from pipeline.history import Entry, in_tree_order
+from pipeline.lock import only_writer
 
 
 @pytest.fixture
@@ -79,6 +80,25 @@ def test_history_says_what_is_lost_and_shows_the_rest(monkeypatch, session: Edit
     assert photodrag(monkeypatch, "export", session.folder) == 0
 
 
+def test_a_session_in_use_is_refused_by_name_and_can_be_read(monkeypatch, session: EditSession, capsys) -> None:
+    with only_writer(session.folder):
+        for command in (["undo"], ["goto", "1"], ["drag", "--drag", "260,610:240,590"], ["align"], ["invert"]):
+            assert photodrag(monkeypatch, command[0], session.folder, *command[1:]) == 1
+            error = capsys.readouterr().err.strip().splitlines()[-1]
+            assert error.startswith(f"photodrag: {session.folder} is being written to by this process")
+        assert photodrag(monkeypatch, "export", session.folder) == 0
+        assert photodrag(monkeypatch, "history", session.folder) == 0
+
+
+def test_without_its_photo_a_session_is_listed_and_says_what_to_do(monkeypatch, session: EditSession, capsys) -> None:
+    (session.folder / "photo.jpg").unlink()
+    assert photodrag(monkeypatch, "history", session.folder) == 1
+    said = capsys.readouterr()
+    assert "    3 *" in said.out
+    (line,) = said.err.strip().splitlines()
+    assert line.startswith("photodrag: the photo of ") and "put it back with `photodrag align" in line
+
+
 def test_diff_says_and_shows_what_differs(monkeypatch, session: EditSession, capsys) -> None:
     assert photodrag(monkeypatch, "diff", session.folder, "1") == 0
     said = capsys.readouterr().out
@@ -129,9 +149,9 @@ def test_a_tree_is_laid_out_with_branches_downwards() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the check forks")
 def test_killed_drags_lose_nothing_finished(small_session: EditSession) -> None:
     drag(small_session)
-    command = [sys.executable, "-m", "benchmarks.kill_drags", small_session.folder, "--runs", "5", "--longest", "0.6"]
+    command = [sys.executable, "-m", "benchmarks.kill_drags", small_session.folder, "--runs", "4", "--longest", "0.5"]
     command += ["--most-lost", "60"]  # those steps take no longer than saving them
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=DATA.parent.parent, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "5 killed" in run.stdout or "finished; steps lost" in run.stdout
+    assert "4 killed, 0 finished" in run.stdout
