@@ -44,6 +44,12 @@ COMMANDS = {
         ("goto", "history", "Goto", "To any edit by its number, or to the photo."),
         ("history", "history", "Show", "Lists a session's edits as a tree and draws them side by side."),
         ("diff", "history", "Diff", "Says and shows what differs between two edits' results."),
+        (
+            "weights",
+            "weights",
+            "Weights",
+            "Generators and other weights: lists, fetches, imports, verifies and removes them.",
+        ),
     ]
 }
 

@@ -29,6 +29,13 @@ def lisa_points() -> np.ndarray:
     return np.load(DATA / "ffhq_golden.npz")["landmarks"].astype(np.float64)
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of this test's own."""
+    monkeypatch.setenv("PHOTODRAG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 def small_generator(resolution: int = 32, seed: int = 0) -> Generator:
     """A random network of few channels."""
     torch.manual_seed(seed)

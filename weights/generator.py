@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from weights.encoder import Encoder, encoder_path, load_encoder
-from weights.hub import WeightsCorrupt, WeightsMissing, sha256_of, write_tensors
+from weights.hub import WeightsCorrupt, sha256_of, write_tensors
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 EMBEDDED = Path(__file__).parent / "embedded" / "face128.safetensors"
@@ -29,6 +30,7 @@ class Generator:
     sha256: str  # of the file it came from
     encoder: Encoder | None = None  # where one lies beside that file
     known_spread: float | None = None  # where that file says it
+    alignment: str = ""  # how its pictures were cut, where that file says it: "face", "square", "none"
 
     @property
     def resolution(self) -> int:
@@ -80,28 +82,25 @@ class Generator:
         """The same generator with some of its synthesis parameters replaced (names relative to `synthesis`)."""
         network = copy.deepcopy(self.network)
         network.synthesis.load_state_dict(synthesis, strict=False)
-        return Generator(network.requires_grad_(False), self.name, self.sha256)
+        return Generator(network.requires_grad_(False), self.name, self.sha256, alignment=self.alignment)
 
 
 @torch.inference_mode(False)
-def load_generator(name_or_path: str | Path = "embedded", device: torch.device | str = "cpu") -> Generator:
-    """The embedded generator, or one from a safetensors file with the settings in its metadata.
+def read_generator(path: Path, name: str, device: torch.device | str = "cpu") -> Generator:
+    """A generator from a safetensors file of ours, with the settings in its metadata.
 
-    Raises WeightsMissing where there is no such file, WeightsCorrupt where it holds no StyleGAN2 that we know, or the
-    encoder beside it is another generator's.
+    Raises WeightsCorrupt where it holds no StyleGAN2 that we know, or the encoder beside it is another generator's.
     """
-    path = EMBEDDED if name_or_path == "embedded" else Path(name_or_path)
-    if not path.is_file():
-        raise WeightsMissing(f'no generator "{name_or_path}": say "embedded", or the path of a .safetensors file')
     network, metadata = _read_network(path)
     digest = sha256_of(path)
     encoder = load_encoder(encoder_path(path), network.config, digest) if encoder_path(path).is_file() else None
     return Generator(
         network.to(device).eval().requires_grad_(False),
-        str(name_or_path),
+        name,
         digest,
         encoder.to(device) if encoder else None,
         float(metadata["w_spread"]) if "w_spread" in metadata else None,
+        metadata.get("alignment", ""),
     )
 
 
@@ -126,10 +125,13 @@ def spread_of(network: StyleGAN2) -> float:
     return float((mapping(torch.from_numpy(z).to(mapping.w_avg))[:, 0] - mapping.w_avg).square().mean().sqrt())
 
 
-def save_generator(network: StyleGAN2, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes a network as `load_generator` reads it, all or nothing, with the spread of its W.
+def save_generator(
+    network: StyleGAN2, path: Path, dtype: torch.dtype = torch.float16, facts: Mapping[str, str] | None = None
+) -> None:
+    """Writes a network as `load_generator` reads it, all or nothing, with the spread of its W and `facts` about it.
 
     Half precision halves the file and costs no visible quality.
     """
     tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
-    write_tensors(tensors, path, network.config.to_metadata() | {"w_spread": str(spread_of(network))})
+    metadata = network.config.to_metadata() | {"w_spread": str(spread_of(network))} | dict(facts or {})
+    write_tensors(tensors, path, metadata)

@@ -23,7 +23,7 @@ from pipeline.lock import SessionBusy
 from pipeline.progress import S
 from pipeline.record import CorruptRecord, NotWritten
 from pipeline.session import EditSession
-from weights import WeightsCorrupt, WeightsMissing
+from weights import BadName, WeightsCorrupt, WeightsMissing
 
 
 class BadDevice(ValueError):
@@ -33,8 +33,8 @@ class BadDevice(ValueError):
 Device = Literal["auto", "cpu", "cuda", "mps"]
 USER_ERRORS = (
     BadDevice,
-    BadEdit, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy, StaleResult,
-    WeightsCorrupt, WeightsMissing,
+    BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy,
+    StaleResult, WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
 LABELS: dict[type, str] = {PivotStep: "pivot", TuneStep: "tune", DragStep: "drag"}
 
@@ -45,6 +45,13 @@ Drags = Annotated[
     tyro.conf.arg(name="drag", metavar="X,Y:X,Y", help="A point of the photo and where it shall go; repeatable."),
 ]
 Mask = Annotated[Path | None, tyro.conf.arg(help="Picture of the photo's size, white where the photo may change.")]
+GeneratorName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME|PATH",
+        help='"embedded", one that `photodrag weights list` shows, or the path of a .safetensors, .pkl or .pt file.',
+    ),
+]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 
 

@@ -11,7 +11,7 @@ import tyro
 
 from align import Photo
 from pipeline.commands.asking import AskingMore
-from pipeline.commands.common import Common, bar, say
+from pipeline.commands.common import Common, GeneratorName, bar, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,7 @@ class Edit(Common, AskingMore):
     """Where the result goes; by default beside the photo, with "-edited" in its name."""
     face: str = "largest"
     """Which face: "largest", or its number as `photodrag faces` shows it."""
-    generator: str = "embedded"
-    """"embedded", or the path of a .safetensors file."""
+    generator: GeneratorName = "embedded"
     session: Path | None = None
     """Folder that keeps all stages, so that the next edit of the photo is quick; by default beside the output."""
     overwrite: bool = False

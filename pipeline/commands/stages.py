@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from pipeline.commands.asking import AskingMore
-from pipeline.commands.common import Common, bar, say
+from pipeline.commands.common import Common, GeneratorName, bar, say
 from pipeline.edits import Anchor
 from pipeline.session import EditSession
 
@@ -39,8 +39,7 @@ class Invert(Common):
 
     session: tyro.conf.Positional[Path]
     """The session's folder."""
-    generator: str = "embedded"
-    """"embedded", or the path of a .safetensors file."""
+    generator: GeneratorName = "embedded"
 
     def run(self) -> None:
         bar(self.open(self.session).invert(self.generator))
