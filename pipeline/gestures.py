@@ -46,10 +46,11 @@ class PhotoEdit(NamedTuple):
 
 @dataclass(frozen=True)
 class Region:
-    """The hull of some landmarks and what lies up to `reach` eyes around it."""
+    """The hull of some landmarks and what lies up to `reach` eyes around it, but not the hull of those `held`."""
 
     landmarks: tuple[int, ...]
     reach: float
+    held: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,16 @@ def pose_of(points: np.ndarray, like: np.ndarray | None = None) -> Pose:
 def region_mask(points: np.ndarray, region: Region, shape: tuple[int, int]) -> np.ndarray:
     """A region of a face with landmarks `points` [68, 2] as a mask bool [H, W] of the photo."""
     mask = np.zeros(shape, np.uint8)
-    hull = cv2.convexHull(np.rint(points[list(region.landmarks)]).astype(np.int32))
+    hull = _hull(points, region.landmarks)
     cv2.fillConvexPoly(mask, hull, (1,))
     cv2.polylines(mask, [hull], True, (1,), max(1, round(2 * region.reach * abs(_Frame.of(points).unit))))
+    if region.held:
+        cv2.fillConvexPoly(mask, _hull(points, region.held), (0,))
     return mask > 0
+
+
+def _hull(points: np.ndarray, landmarks: tuple[int, ...]) -> np.ndarray:
+    return cv2.convexHull(np.rint(points[list(landmarks)]).astype(np.int32))
 
 
 @dataclass(frozen=True)
@@ -197,20 +204,20 @@ def _open_mouth(face: np.ndarray, strength: float) -> Moves:
     gap = float(face[66, 1] - face[62, 1])
     if strength < 0 and gap < LIPS_MEET:
         return {}
-    down = 0.3 * strength if strength > 0 else 0.75 * gap * strength
+    down = 0.2 * strength if strength > 0 else 0.75 * gap * strength
     jaw = {57: 1.0, 58: 0.95, 59: 0.65, 8: 0.85, 7: 0.8, 6: 0.6}
-    upper = -0.04 * strength if strength > 0 else -0.25 * gap * strength  # or the whole mouth would go down
+    upper = -0.03 * strength if strength > 0 else -0.25 * gap * strength  # or the whole mouth would go down
     return _both({i: (0.0, down * share) for i, share in jaw.items()} | dict.fromkeys((50, 51), (0.0, upper)), 1)
 
 
 def _close_eyes(face: np.ndarray, strength: float) -> Moves:
-    """The upper lids come down so much of the way to the lower; below 0 they rise by half as much."""
-    way = 0.9 * strength if strength > 0 else 0.5 * strength
+    """The upper lids come down so much of the way to the lower; below 0 they rise by a third of that."""
+    way = 0.9 * strength if strength > 0 else 0.3 * strength
     return {above: (0.0, way * float(face[below, 1] - face[above, 1])) for above, below in LIDS}
 
 
 def _raise_brows(face: np.ndarray, strength: float) -> Moves:
-    return _both({i: (0.0, -0.14 * share) for i, share in {17: 0.5, 18: 0.8, 19: 1, 20: 1, 21: 0.9}.items()}, strength)
+    return _both({i: (0.0, -0.1 * share) for i, share in {17: 0.5, 18: 0.8, 19: 1, 20: 1, 21: 0.9}.items()}, strength)
 
 
 def _bigger_eyes(face: np.ndarray, strength: float) -> Moves:
@@ -223,7 +230,7 @@ def _bigger_eyes(face: np.ndarray, strength: float) -> Moves:
 
 
 def _slim_face(face: np.ndarray, strength: float) -> Moves:
-    return _both({i: (0.12 * share, 0.0) for i, share in {2: 0.5, 3: 0.8, 4: 1, 5: 1, 6: 0.7}.items()}, strength)
+    return _both({i: (0.08 * share, 0.0) for i, share in {2: 0.5, 3: 0.8, 4: 1, 5: 1, 6: 0.7}.items()}, strength)
 
 
 def _nose_width(face: np.ndarray, strength: float) -> Moves:
@@ -233,12 +240,12 @@ def _nose_width(face: np.ndarray, strength: float) -> Moves:
 def _hair_volume(face: np.ndarray, strength: float) -> Moves:
     """The hair's points move away from the middle of the head."""
     away = face[SKULL] - face[27]
-    away *= 0.2 * strength / np.hypot(away[:, 0], away[:, 1])[:, None]
+    away *= 0.12 * strength / np.hypot(away[:, 0], away[:, 1])[:, None]
     return _inside(face, {i: (float(x), float(y)) for i, (x, y) in zip(SKULL, away, strict=True)})
 
 
 def _hair_length(face: np.ndarray, strength: float) -> Moves:
-    return _inside(face, dict.fromkeys(BESIDE, (0.0, 0.35 * strength)))
+    return _inside(face, dict.fromkeys(BESIDE, (0.0, 0.2 * strength)))
 
 
 def _inside(face: np.ndarray, moves: Moves) -> Moves:
@@ -251,24 +258,26 @@ def _turning(axis: Axis) -> Callable[[np.ndarray, float], Moves]:
 
 
 _MOUTH = Region((*range(2, 15), 31, 35, 40, 47), 0.25)
+_JAW = Region(_MOUTH.landmarks, 0.5)
 _EYES = Region((*range(17, 27), *range(36, 48), 28), 0.2)
-_WHOLE = Region(tuple(range(27)), 1.5)
+_FOREHEAD = Region(_EYES.landmarks, 0.5)
+_NOSE = Region(tuple(range(27, 36)), 0.3)
+_OUTLINE = Region(tuple(range(17)), 0.4, held=tuple(range(27, 60)))
+_HEAD = Region(tuple(range(27)), 1.5)
 
 GESTURES: dict[str, Gesture] = {
-    "smile": Gesture("the corners of the mouth out and up; below 0 down", -1, 1, _smile, _MOUTH),
-    "open-mouth": Gesture(
-        "the jaw drops; below 0 an open mouth closes", -1, 1, _open_mouth, Region(_MOUTH.landmarks, 0.5)
-    ),
-    "close-eyes": Gesture("the lids meet at 1; below 0 they open wider", -1, 1, _close_eyes, _EYES),
-    "raise-brows": Gesture("the brows rise; below 0 they sink", -1, 1, _raise_brows, Region(_EYES.landmarks, 0.5)),
+    "smile": Gesture("The corners of the mouth out and up; below 0 down.", -1, 1, _smile, _MOUTH),
+    "open-mouth": Gesture("The jaw drops; below 0 an open mouth closes.", -1, 1, _open_mouth, _JAW),
+    "close-eyes": Gesture("The upper lids come down; below 0 they rise.", -1, 1, _close_eyes, _EYES),
+    "raise-brows": Gesture("The brows rise; below 0 they sink.", -1, 1, _raise_brows, _FOREHEAD),
     "turn": Gesture(
-        "degrees to the right of the picture; below 0 to the left", -20, 20, _turning("turn"), _WHOLE, True
+        "Degrees to the right of the picture; below 0 to the left.", -15, 15, _turning("turn"), _HEAD, True
     ),
-    "nod": Gesture("degrees downwards; below 0 up", -15, 15, _turning("nod"), _WHOLE, True),
-    "tilt": Gesture("degrees clockwise; below 0 counter-clockwise", -15, 15, _turning("tilt"), _WHOLE, True),
-    "slim-face": Gesture("cheeks and jaw in; below 0 out", -1, 1, _slim_face, Region(tuple(range(17)), 0.4)),
-    "bigger-eyes": Gesture("the eyes grow; below 0 they shrink", -1, 1, _bigger_eyes, _EYES),
-    "nose-width": Gesture("the nose widens; below 0 it narrows", -1, 1, _nose_width, Region(tuple(range(27, 36)), 0.3)),
-    "hair-volume": Gesture("hair out from the head; below 0 closer", -1, 1, _hair_volume, _WHOLE),
-    "hair-length": Gesture("hair beside the jaw down; below 0 up", -1, 1, _hair_length, _WHOLE),
+    "nod": Gesture("Degrees downwards; below 0 up.", -8, 8, _turning("nod"), _HEAD, True),
+    "tilt": Gesture("Degrees clockwise; below 0 counter-clockwise.", -5, 5, _turning("tilt"), _HEAD, True),
+    "slim-face": Gesture("Cheeks and jaw in; below 0 out.", -1, 1, _slim_face, _OUTLINE),
+    "bigger-eyes": Gesture("The eyes grow; below 0 they shrink.", -1, 1, _bigger_eyes, _EYES),
+    "nose-width": Gesture("The nose widens; below 0 it narrows.", -1, 1, _nose_width, _NOSE),
+    "hair-volume": Gesture("Hair out from the head; below 0 closer.", -1, 1, _hair_volume, _HEAD),
+    "hair-length": Gesture("Hair beside the jaw down; below 0 up.", -1, 1, _hair_length, _HEAD),
 }

@@ -20,9 +20,7 @@ from pipeline.session import EditSession
 
 def _option(gesture: Gesture) -> Any:
     """A gesture as an option. It may be given many times, so that two strengths of one can be refused."""
-    told = tyro.conf.arg(
-        metavar="S", help_behavior_hint="", help=f"{gesture.help[0].upper()}{gesture.help[1:]}. From {gesture.range}."
-    )
+    told = tyro.conf.arg(metavar="S", help_behavior_hint="", help=f"{gesture.help} From {gesture.range}.")
     return Annotated[list[float], tyro.conf.UseAppendAction, told]
 
 
