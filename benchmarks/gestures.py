@@ -98,7 +98,8 @@ def edit(session: EditSession, name: str, strengths: Mapping[str, float]) -> tup
     shown = AlignedFace.crop(after, face.quad, SIZE).pixels
     background = ~face.mask_from_photo(region_mask(points, HEAD, before.shape[:2]))
     difference = np.abs(shown.astype(float) - face.pixels)[background].mean()
-    same = identity_distance(before, after)
+    large = [AlignedFace.crop(picture, face.quad, 512).pixels for picture in (before, after)]
+    same = identity_distance(*large)
     outside = int(((before != after).any(2) & ~asked.mask).sum())
     row = Row(name, strengths, measured, None if same is None else round(same, 3), round(float(difference), 2), outside,
               step.index, round(step.score, 2))  # fmt: skip
