@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.commands.common import Device, bar, pick_device
+from pipeline.commands.common import Device, bar, pick_device, told
 from pipeline.config import Config
 from pipeline.report import strip
 from pipeline.session import EditSession
 
-__all__ = ["MADE_BY", "OutOfOrder", "bar", "open_session", "show"]
+__all__ = ["MADE_BY", "OutOfOrder", "bar", "open_session", "show", "told"]
 
 MADE_BY = {"face": "01_align", "tuned": "02_invert", "edits": "03_drag"}  # what a session holds, in order
 

@@ -36,6 +36,7 @@ USER_ERRORS = (
     BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy,
     StaleResult, WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
+NEAR = 2.0  # pixels of a 512-pixel face: what many points that pull at each other leave is no failure
 LABELS: dict[type, str] = {PivotStep: "pivot", TuneStep: "tune", DragStep: "drag"}
 
 
@@ -129,6 +130,8 @@ def told(step: DragStep | None) -> str:
     distance = f"{step.score:.1f} px of a 512-pixel face from the targets on average"
     if step.arrived:
         return f"arrived after {step.index} steps, {distance}"
+    if step.state == "stuck" and step.score <= NEAR:
+        return f"as near as it comes after {step.index} steps, {distance}"
     if step.state == "stuck":
         return f"stuck after {step.index} steps, the nearest was {distance}: drag less far, or mark more points"
     return f"stopped after {step.index} of {step.limit} steps, still {distance}"
