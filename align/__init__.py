@@ -1,12 +1,21 @@
 """From a photo to an aligned face and back. No torch here."""
 
 from align.face import AlignedFace, ffhq_crop, ffhq_quad
-from align.landmarks import Face, FaceIndexError, NoFaceFound, choose_face, draw_faces, face_descriptor, find_faces
-from align.paste import Change, find_change, lay_over, paste
+from align.landmarks import (
+    Face,
+    FaceIndexError,
+    NoFaceFound,
+    choose_face,
+    draw_faces,
+    face_descriptor,
+    face_region,
+    find_faces,
+)  # fmt: skip
+from align.paste import Change, Mode, PasteConfig, find_change, lay_over, paste
 from align.photo import Photo, PhotoError, read_mask
 
 __all__ = [
-    "AlignedFace", "Change", "Face", "FaceIndexError", "NoFaceFound", "Photo", "PhotoError", "choose_face",
-    "draw_faces", "face_descriptor", "ffhq_crop", "ffhq_quad", "find_change", "find_faces", "lay_over", "paste",
-    "read_mask",
+    "AlignedFace", "Change", "Face", "FaceIndexError", "Mode", "NoFaceFound", "PasteConfig", "Photo", "PhotoError",
+    "choose_face", "draw_faces", "face_descriptor", "face_region", "ffhq_crop", "ffhq_quad", "find_change",
+    "find_faces", "lay_over", "paste", "read_mask",
 ]  # fmt: skip

@@ -41,6 +41,7 @@ SHIFTS = [(x, y, s) for x in (-0.04, 0, 0.04) for y in (-0.04, 0, 0.04) for s in
 # right and noisy up to 0.03, wrong from 0.01 on; the least over these turns was right in nearly all.
 TURNS = (0, -45, 45, -90, 90, -135, 135, 180)
 AGREED = 0.008
+FOREHEAD = 0.5  # from the brows to the hair, per distance of the chin from between the eyes
 DARK = 160  # of 255: where 99% is darker than this it is brightened, for the trees know no dark faces
 
 
@@ -104,6 +105,14 @@ def draw_faces(pixels: np.ndarray, faces: Iterable[Face]) -> np.ndarray:
             cv2.circle(drawn, (round(x), round(y)), line, (0, 255, 120), -1)
         _draw_label(drawn, str(number), (max(left, 0), max(top, 0)), line)
     return drawn
+
+
+def face_region(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Where in a photo of that (height, width) the face with these points [68, 2] is, forehead too: bool [H, W]."""
+    up = points[27] - points[8]  # from the chin to between the eyes
+    outline = np.concatenate([points, points[17:27] + FOREHEAD * up])
+    hull = cv2.convexHull(np.rint(outline).astype(np.int32))
+    return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, (1,)).astype(bool)
 
 
 def face_descriptor(pixels: np.ndarray, face: Face) -> np.ndarray:

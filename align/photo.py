@@ -1,8 +1,8 @@
 """A photo: its pixels upright, with all that its file holds besides, so that an edited copy loses nothing.
 
 Arrays are [height, width, channels], upright (EXIF orientation applied), RGB. A file's own samples are kept
-beside the 8-bit pixels that the rest of the program sees: where a pixel was not edited, a lossless format
-gets back exactly what the file held, be it 16 bits, grey or alpha.
+beside the 8-bit pixels that detectors and networks see, and edits are made in them: where a pixel was not edited,
+a lossless format gets back exactly what the file held, be it 16 bits, grey or alpha.
 """
 
 from __future__ import annotations
@@ -84,15 +84,26 @@ class Photo:
             lossless=image.format == "PNG" or _is_lossless_webp(data),
         )
 
+    @property
+    def colours(self) -> np.ndarray:
+        """The samples without alpha, uint8 or uint16 [H, W, 1 or 3]; not to be written to."""
+        colours = _colours(self.samples)
+        colours.flags.writeable = False
+        return colours
+
+    def with_colours(self, colours: np.ndarray) -> Photo:
+        """This photo with other colours, of the kind that `colours` is; alpha stays."""
+        assert colours.shape == self.colours.shape and colours.dtype == self.samples.dtype
+        samples = self.samples.copy()
+        _colours(samples)[...] = colours
+        return replace(self, pixels=_rgb8(samples), samples=samples)
+
     def edited(self, pixels: np.ndarray) -> Photo:
         """This photo with other pixels, uint8 [H, W, 3]: what they do not change stays, to the last bit."""
         assert pixels.shape == self.pixels.shape and pixels.dtype == np.uint8
-        samples = self.samples.copy()
-        colours = _colours(samples)  # a view
-        change = _like(colours, pixels) - _like(colours, self.pixels)
-        step, top = (257, 65535) if samples.dtype == np.uint16 else (1, 255)
-        colours[...] = np.clip(colours + step * change, 0, top)
-        return replace(self, pixels=_rgb8(samples), samples=samples)
+        change = _like(self.colours, pixels) - _like(self.colours, self.pixels)
+        step, top = (257, 65535) if self.samples.dtype == np.uint16 else (1, 255)
+        return self.with_colours(np.clip(self.colours + step * change, 0, top).astype(self.samples.dtype))
 
     def check_output(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Raises PhotoError where `save` would refuse this path; worth knowing before long work."""

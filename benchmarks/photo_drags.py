@@ -19,7 +19,7 @@ from PIL import Image
 
 from align import Photo, choose_face, find_faces
 from pipeline import Config, EditSession, finish
-from pipeline.report import close_up, differing_outside, identity_distance, strip, with_arrows
+from pipeline.report import close_up, differing_outside, identity_distance, seam, strip, with_arrows
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Row:
     moved: float
     identity: float | None
     outside: int
+    seam: float | None  # how much the edit changes the photo's slope at the rim of what it changed, of 255 a pixel
+    seam_own: float | None  # how steep the photo is there itself
     drag_s: float
     export_s: float
     drawn_identity: float | None
@@ -96,6 +98,7 @@ def _measure_drag(
     after = Photo.load(output).pixels
     current = session.current_edit
     assert current is not None
+    rim = seam(before, after)
     row = {
         "drag": drag.name,
         "left": round(step.score, 2),
@@ -104,6 +107,8 @@ def _measure_drag(
         "moved": round(_moved(drag, points, after) / face.scale, 2),
         "identity": _rounded(identity_distance(before, after)),
         "outside": differing_outside(before, after, face.quad),
+        "seam": _rounded(rim and rim.difference),
+        "seam_own": _rounded(rim and rim.own),
         "drag_s": round(dragged - started, 1),
         "export_s": round(exported - dragged, 1),
     }

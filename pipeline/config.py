@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from align import PasteConfig
 from drag import DragConfig
 from inversion import PerceptualName, PivotConfig, TuneConfig
 
@@ -20,6 +21,7 @@ class Config:
     pivot: PivotConfig = field(default_factory=PivotConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     drag: DragConfig = field(default_factory=DragConfig)
+    paste: PasteConfig = field(default_factory=PasteConfig)
 
     def seeded(self, seed: int) -> Config:
         """The same settings with that seed in all that is random."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,6 +27,27 @@ def differing_outside(a: np.ndarray, b: np.ndarray, quad: np.ndarray) -> int:
     drawn = cv2.fillConvexPoly(np.zeros(a.shape[:2], np.uint8), np.rint(quad).astype(np.int32), (1,))
     inside = cv2.dilate(drawn, np.ones((3, 3), np.uint8))  # fillConvexPoly rounds the corners
     return int(((a != b).any(2) & (inside == 0)).sum())
+
+
+@dataclass(frozen=True)
+class Seam:
+    """Along the rim of what an edit changed, means over the rim's pixels, of 255 a pixel."""
+
+    own: float  # how steep the photo is there
+    difference: float  # by how much, and in which direction, the edit made it steeper
+
+
+def seam(before: np.ndarray, after: np.ndarray) -> Seam | None:
+    """How well the changed part of a photo uint8 [H, W, 3] fits into the rest; None: nothing changed."""
+    changed = (before != after).any(2).astype(np.uint8)
+    if not changed.any():
+        return None
+    around = np.ones((3, 3), np.uint8)
+    rim = (cv2.dilate(changed, around) > 0) & (cv2.erode(changed, around) == 0)
+    greys = (cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (before, after))
+    old, new = (np.stack(list(np.gradient(grey))) for grey in greys)  # [2, H, W]
+    own, difference = (float(np.hypot(*slopes)[rim].mean()) for slopes in (old, new - old))
+    return Seam(own, difference)
 
 
 def strip(pictures: dict[str, np.ndarray], height: int = 400) -> np.ndarray:

@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align import AlignedFace, NoFaceFound, Photo, choose_face, ffhq_quad, find_faces, lay_over, paste
+from align import (
+    AlignedFace, NoFaceFound, Photo, choose_face, face_region, ffhq_quad, find_faces, lay_over, paste,
+)  # fmt: skip
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
 from pipeline.config import Config
@@ -64,9 +66,11 @@ class EditSession:
     def align(self, which: str = "largest") -> AlignedFace:
         """Finds the face and cuts it out. Raises NoFaceFound, FaceIndexError, PhotoError."""
         with self.files.writing():
-            points = choose_face(find_faces(self.photo.pixels), which).points
-            face = AlignedFace.crop(self.photo.pixels, ffhq_quad(points), PREVIEW_SIZE)
-            arrays = {"pixels": face.pixels, "quad": face.quad, "points": points}
+            faces = find_faces(self.photo.pixels)
+            chosen = choose_face(faces, which)
+            face = AlignedFace.crop(self.photo.pixels, ffhq_quad(chosen.points), PREVIEW_SIZE)
+            others = np.array([other.points for other in faces if other is not chosen]).reshape(-1, 68, 2)
+            arrays = {"pixels": face.pixels, "quad": face.quad, "points": chosen.points, "others": others}
             self.files.write("face", Record("face", arrays, {"which": which}), self.files.digests(self.files.photo))
         return face
 
@@ -176,19 +180,28 @@ class EditSession:
     def result(self, number: int | None = None) -> Photo:
         """The photo with an edit in it: by default the current one; 0: the photo as it was."""
         edit = self.current_edit if number is None else self.edit(number) if number else None
-        return self.photo.edited(self._picture(edit.layers)) if edit else self.photo
+        return self.photo.with_colours(self._picture(edit.layers)) if edit else self.photo
 
     def _picture(self, layers: Sequence[Layer]) -> np.ndarray:
-        """The photo's pixels with layers drawn over them, lowest first."""
-        photo, face = self.photo.pixels, self.face(self.inversion.generator.resolution)
-        before, picture = self.draw(self.inversion.latent), photo
+        """The photo's colours with layers drawn over them, lowest first."""
+        photo, face = self.photo.colours, self.face(self.inversion.generator.resolution)
+        before, free, picture = self.draw(self.inversion.latent), self._without_neighbours(), photo
         for layer in layers:
-            after = self.draw(layer.latent)
-            if layer.mask is None or picture is photo:  # one without a mask is the lowest
-                picture = paste(photo, face, before, after, layer.mask)
-            else:
-                picture = lay_over(picture, paste(photo, face, before, after), layer.mask, face)
+            lowest = layer.mask is None or picture is photo  # one without a mask is the lowest
+            movable = free if layer.mask is None or not lowest else free & layer.mask
+            drawn = paste(photo, face, before, self.draw(layer.latent), movable, self.config.paste)
+            picture = drawn if layer.mask is None or lowest else lay_over(picture, drawn, layer.mask, face)
         return picture
+
+    def _without_neighbours(self) -> np.ndarray:
+        """bool [H, W]: the photo without the other faces in it, which an edit of this one leaves alone."""
+        height, width = self.photo.pixels.shape[:2]
+        arrays = self.files.read("face").arrays
+        others = arrays.get("others", ())  # old records know of none
+        free = np.ones((height, width), bool)
+        for other in others:
+            free &= ~face_region(other, (height, width))
+        return free | face_region(arrays["points"], (height, width)) if len(others) else free
 
     def export(self, path: Path, *, overwrite: bool = False) -> None:
         """Writes the result in the format that the path's ending names. Raises PhotoError."""

@@ -227,6 +227,18 @@ def test_an_edit_keeps_the_fine_gradation_of_16_bits():
     assert edited.samples.ravel().tolist() == [1000 + 2 * 257, 65535 - 257, 100 + 257]
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_other_colours_leave_alpha_and_the_photo_as_they_are(channels):
+    photo = photo_of(random(6, 8, channels, dtype=np.uint16))
+    before = photo.samples.copy()
+    new = photo.with_colours(photo.colours // 2)
+    assert new.samples.dtype == np.uint16 and np.array_equal(new.colours, photo.colours // 2)
+    assert np.array_equal(new.pixels, photo_module._rgb8(new.samples))
+    assert np.array_equal(photo.samples, before)
+    if channels in (2, 4):
+        assert np.array_equal(new.samples[..., -1], photo.samples[..., -1])
+
+
 def test_a_grey_photo_stays_grey():
     photo = photo_of(np.full((1, 1, 1), 10, np.uint8))
     edited = photo.edited(np.array([[[255, 0, 0]]], np.uint8))

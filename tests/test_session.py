@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
+from conftest import DATA, QUICK
+from PIL import Image
 
-from align import Photo
+from align import Photo, face_region
 from drag import BadEdit, DragConfig
 from inversion import PivotConfig, TuneConfig
 from pipeline import Config, CorruptRecord, EditSession, StaleResult, finish, read_record, write_record
@@ -218,3 +219,23 @@ def test_a_mask_that_forbids_all_handles_is_refused(session: EditSession) -> Non
         finish(session.drag(HANDLES, TARGETS, mask))
     with pytest.raises(BadEdit, match="the photo"):
         finish(session.drag(HANDLES, TARGETS, mask[:100]))
+
+
+def test_another_face_nearby_is_left_alone(small_session_folder: Path, tmp_path: Path) -> None:
+    """Two people side by side, so near that the first one's square reaches over the other's cheek."""
+    first, second = (np.array(Image.open(DATA / name)) for name in ("lisa1.jpg", "lisa2.jpg"))
+    Image.fromarray(np.hstack([first[:, :470], second[:, 130:]])).save(tmp_path / "two.png")
+    session = EditSession(tmp_path / "two", QUICK)
+    session.add_photo(tmp_path / "two.png")
+    face = session.align("1")
+    arrays = session.files.read("face").arrays
+    own, (other,) = arrays["points"], arrays["others"]
+    assert own[:, 0].mean() < 400 < other[:, 0].mean()
+    theirs = face_region(other, (800, 940))
+    x, y = face.from_photo(np.argwhere(theirs)[:, ::-1]).T
+    reached = (np.maximum(np.abs(x - 255.5), np.abs(y - 255.5)) < 230).sum()  # clear of the crop's rim
+    finish(session.invert(str(small_session_folder.parent / "small.safetensors")))
+    finish(session.drag(HANDLES, TARGETS + np.array([-40, 40])))
+    changed = (session.result().pixels != session.photo.pixels).any(2)
+    assert reached > 1000 and not changed[theirs].any()
+    assert changed[face_region(own, (800, 940))].sum() > 1000
