@@ -11,11 +11,11 @@ from align.landmarks import (
     face_region,
     find_faces,
 )  # fmt: skip
-from align.paste import Change, Mode, PasteConfig, find_change, lay_over, paste
+from align.paste import Change, Mode, PasteConfig, find_change, lay_over, paste, paste_layers
 from align.photo import Photo, PhotoError, read_mask
 
 __all__ = [
     "AlignedFace", "Change", "Face", "FaceIndexError", "Mode", "NoFaceFound", "PasteConfig", "Photo", "PhotoError",
     "choose_face", "draw_faces", "face_descriptor", "face_region", "ffhq_crop", "ffhq_quad", "find_change",
-    "find_faces", "lay_over", "paste", "read_mask",
+    "find_faces", "lay_over", "paste", "paste_layers", "read_mask",
 ]  # fmt: skip

@@ -22,6 +22,9 @@ Anchor = Literal["photo", "previous"]
 PHOTO = 0  # in place of an edit's number: the photo itself, on which the first edit stands
 
 
+FILMED = 32  # at most so many steps of a drag are kept as latents, so that it can be shown as a film
+
+
 @dataclass(frozen=True)
 class Layer:
     """What an edit draws and where; outside its mask, what lies below shows."""
@@ -56,6 +59,7 @@ class Edit:
     mask: np.ndarray | None  # bool [H, W] of the photo
     below: tuple[Layer, ...]  # what shows outside the mask, lowest first; nothing: the photo
     outcome: Outcome
+    film: Mapping[int, Tensor]  # latents [num_ws, w_dim] on the way, by step, half precision; old records have none
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -84,6 +88,7 @@ class Draft:
     config: DragConfig
     mask: np.ndarray | None
     track: list[np.ndarray] = field(default_factory=list)
+    film: dict[int, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.date, self._started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
@@ -91,9 +96,15 @@ class Draft:
         self._arrays = _packed(self.edit, self.mask, self.below)  # once: a photo's mask has millions of bits
 
     def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
-        """The same steps, their handles noted."""
+        """The same steps, their handles and some of their latents noted."""
+        every = 1
         for step in steps:
             self.track.append(step.handles)
+            if step.index % every == 0:
+                self.film[step.index] = step.latent.half().cpu().numpy()
+            if len(self.film) > FILMED:
+                every *= 2
+                self.film = {index: latent for index, latent in self.film.items() if index % every == 0}
             yield step
 
     def record(self, step: DragStep) -> Record:
@@ -108,7 +119,9 @@ class Draft:
             "outcome": asdict(outcome),
         }
         track = np.stack(self.track[: step.index + 1]).astype(np.float32)
+        filmed = [index for index in self.film if index <= step.index]
         arrays = {"latent": step.latent.cpu().numpy(), "ended": step.handles, "track": track}
+        arrays |= {"film": np.stack([self.film[index] for index in filmed]), "film_steps": np.array(filmed)}
         return Record("edit", self._arrays | arrays, settings)
 
 
@@ -141,6 +154,7 @@ def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device:
 
     below = [f"below.{index}." for index in range(len(arrays)) if f"below.{index}.latent" in arrays]
     own = layer("")
+    filmed = zip(arrays.get("film_steps", ()), arrays.get("film", ()), strict=True)
     return Edit(
         number=number,
         parent=settings["parent"],
@@ -153,6 +167,7 @@ def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device:
         mask=own.mask,
         below=tuple(map(layer, below)),
         outcome=Outcome(**settings["outcome"]),
+        film={int(step): torch.from_numpy(latent).to(device) for step, latent in filmed},
     )
 
 

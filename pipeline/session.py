@@ -11,7 +11,7 @@ result; inside, points and masks live in the aligned face.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +22,19 @@ import torch
 from torch import Tensor
 
 from align import (
-    AlignedFace, NoFaceFound, Photo, choose_face, face_region, ffhq_quad, find_faces, lay_over, paste,
+    AlignedFace,
+    NoFaceFound,
+    Photo,
+    choose_face,
+    face_region,
+    ffhq_quad,
+    find_faces,
+    paste_layers,
 )  # fmt: skip
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
 from pipeline.config import Config
-from pipeline.edits import PHOTO, Anchor, Draft, Edit, Layer, layers_below, read_edit
+from pipeline.edits import PHOTO, Anchor, Draft, Edit, layers_below, read_edit
 from pipeline.folder import SessionFolder, StaleResult
 from pipeline.history import Entry, History
 from pipeline.progress import keep_last
@@ -180,28 +187,21 @@ class EditSession:
     def result(self, number: int | None = None) -> Photo:
         """The photo with an edit in it: by default the current one; 0: the photo as it was."""
         edit = self.current_edit if number is None else self.edit(number) if number else None
-        return self.photo.with_colours(self._picture(edit.layers)) if edit else self.photo
+        if edit is None:
+            return self.photo
+        face, before = self.face(self.inversion.generator.resolution), self.draw(self.inversion.latent)
+        layers = [(self.draw(layer.latent), layer.mask) for layer in edit.layers]
+        photo, free = self.photo, self.without_neighbours()
+        return photo.with_colours(paste_layers(photo.colours, face, before, layers, free, self.config.paste))
 
-    def _picture(self, layers: Sequence[Layer]) -> np.ndarray:
-        """The photo's colours with layers drawn over them, lowest first."""
-        photo, face = self.photo.colours, self.face(self.inversion.generator.resolution)
-        before, free, picture = self.draw(self.inversion.latent), self._without_neighbours(), photo
-        for layer in layers:
-            lowest = layer.mask is None or picture is photo  # one without a mask is the lowest
-            movable = free if layer.mask is None or not lowest else free & layer.mask
-            drawn = paste(photo, face, before, self.draw(layer.latent), movable, self.config.paste)
-            picture = drawn if layer.mask is None or lowest else lay_over(picture, drawn, layer.mask, face)
-        return picture
-
-    def _without_neighbours(self) -> np.ndarray:
-        """bool [H, W]: the photo without the other faces in it, which an edit of this one leaves alone."""
-        height, width = self.photo.pixels.shape[:2]
-        arrays = self.files.read("face").arrays
+    def without_neighbours(self) -> np.ndarray | None:
+        """bool [H, W]: the photo without the other faces in it, which an edit of this one leaves alone; None: all."""
+        arrays, (height, width) = self.files.read("face").arrays, self.photo.pixels.shape[:2]
         others = arrays.get("others", ())  # old records know of none
-        free = np.ones((height, width), bool)
-        for other in others:
-            free &= ~face_region(other, (height, width))
-        return free | face_region(arrays["points"], (height, width)) if len(others) else free
+        if len(others) == 0:
+            return None
+        taken = np.logical_or.reduce([face_region(other, (height, width)) for other in others])
+        return ~taken | face_region(arrays["points"], (height, width))
 
     def export(self, path: Path, *, overwrite: bool = False) -> None:
         """Writes the result in the format that the path's ending names. Raises PhotoError."""
