@@ -91,12 +91,19 @@ def test_a_session_in_use_is_refused_by_name_and_can_be_read(monkeypatch, sessio
 
 
 def test_without_its_photo_a_session_is_listed_and_says_what_to_do(monkeypatch, session: EditSession, capsys) -> None:
+    shown = session.result().pixels
     (session.folder / "photo.jpg").unlink()
     assert photodrag(monkeypatch, "history", session.folder) == 1
     said = capsys.readouterr()
     assert "    3 *" in said.out
     (line,) = said.err.strip().splitlines()
     assert line.startswith("photodrag: the photo of ") and "put it back with `photodrag align" in line
+    assert photodrag(monkeypatch, "align", session.folder, "--photo", DATA / "lisa2.jpg") == 1
+    assert "holds another photo" in capsys.readouterr().err
+    before = session.files.file("face").read_bytes()
+    assert photodrag(monkeypatch, "align", session.folder, "--photo", DATA / "lisa1.jpg") == 0
+    assert session.files.file("face").read_bytes() == before
+    assert np.array_equal(EditSession(session.folder).result().pixels, shown)
 
 
 def test_diff_says_and_shows_what_differs(monkeypatch, session: EditSession, capsys) -> None:

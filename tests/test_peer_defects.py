@@ -144,6 +144,7 @@ def test_the_next_photo_finds_the_generator_untouched(small_session: EditSession
     latent = small_session.inversion.latent[None]
     assert torch.equal(before.render(latent), after.render(latent))
     assert not torch.equal(before.render(latent), tuned.render(latent))
+    assert tuned.spread == before.spread == before.known_spread  # tuning leaves W as it is, so nothing is sampled anew
 
 
 def test_two_people_edit_side_by_side(small_session: EditSession, tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Generator:
         """The same generator with some of its synthesis parameters replaced (names relative to `synthesis`)."""
         network = copy.deepcopy(self.network)
         network.synthesis.load_state_dict(synthesis, strict=False)
-        return Generator(network.requires_grad_(False), self.name, self.sha256, alignment=self.alignment)
+        return replace(self, network=network.requires_grad_(False), encoder=None)
 
 
 @torch.inference_mode(False)

@@ -29,7 +29,8 @@ class Align(Common):
         session = self.open(self.session)
         if self.photo is not None:
             session.add_photo(self.photo)
-        face = session.align(self.face)
+        kept = self.photo is not None and session.files.is_done("face", {"which": self.face})
+        face = session.face(512) if kept else session.align(self.face)  # a photo that is put back changes nothing
         say(f"face of {face.scale * face.size:.0f} px: next `photodrag invert {self.session}`")
 
 
