@@ -84,6 +84,18 @@ class Photo:
             lossless=image.format == "PNG" or _is_lossless_webp(data),
         )
 
+    @classmethod
+    def peek(cls, path: str | Path) -> tuple[str, int, int]:
+        """The format, width and height that a file says of itself; its pixels are not decoded. Raises PhotoError."""
+        path = Path(path)
+        try:
+            image = _open(path, _read(path))
+        except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error) as error:
+            if isinstance(error, PhotoError):
+                raise
+            raise PhotoError(f"{path.name} is damaged or cut short ({error}): copy it anew") from error
+        return str(image.format), *image.size
+
     @property
     def colours(self) -> np.ndarray:
         """The samples without alpha, uint8 or uint16 [H, W, 1 or 3]; not to be written to."""

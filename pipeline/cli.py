@@ -28,6 +28,7 @@ COMMANDS = {
             "The whole way: a photo in, the same photo out with points dragged, or gestures made.",
         ),
         ("demo", "demo", "Demo", "Edits a photo that comes with the project: a smile, then a turn of the head."),
+        ("web", "web", "Web", "The editor in the browser: drop a photo, drag its points with the mouse."),
         ("faces", "faces", "Faces", "Lists the faces in a photo and writes a picture with their numbers."),
         ("gesture", "gesture", "GestureCommand", "Shows what gestures would do, as points and a mask; edits nothing."),
         ("align", "stages", "Align", "First stage: takes a photo into a session folder and cuts out the face."),

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from align import (
     AlignedFace,
+    Face,
     NoFaceFound,
     Photo,
     choose_face,
@@ -70,13 +71,16 @@ class EditSession:
         with self.files.writing():
             self.files.keep_photo(path)
 
-    def align(self, which: str = "largest") -> AlignedFace:
-        """Finds the face and cuts it out. Raises NoFaceFound, FaceIndexError, PhotoError."""
+    def align(self, which: str = "largest", faces: Sequence[Face] | None = None) -> AlignedFace:
+        """Finds the face, unless the photo's `faces` are known, and cuts it out.
+
+        Raises NoFaceFound, FaceIndexError, PhotoError.
+        """
         with self.files.writing():
-            faces = find_faces(self.photo.pixels)
-            chosen = choose_face(faces, which)
+            found = list(faces or find_faces(self.photo.pixels))
+            chosen = choose_face(found, which)
             face = AlignedFace.crop(self.photo.pixels, ffhq_quad(chosen.points), PREVIEW_SIZE)
-            others = np.array([other.points for other in faces if other is not chosen]).reshape(-1, 68, 2)
+            others = np.array([other.points for other in found if other is not chosen]).reshape(-1, 68, 2)
             arrays = {"pixels": face.pixels, "quad": face.quad, "points": chosen.points, "others": others}
             self.files.write("face", Record("face", arrays, {"which": which}), self.files.digests(self.files.photo))
         return face

@@ -117,7 +117,7 @@ def test_five_handles_must_come_nearer_than_six() -> None:
     [
         (lambda: DragEdit([[200, 60]], [[62, 60]]), "handle 1 lies 72 px outside"),
         (lambda: DragEdit([[50, 60]], [[50, -11]]), "target 1 lies 10 px outside"),
-        (lambda: DragEdit([[50, 60], [9, 9]], [[51, 60], [9, 9]]), "handle 2 is already at its target"),
+        (lambda: DragEdit([[50, 60], [9, 9]], [[50, 60], [9, 9]]), "handle 1 is already at its target"),
         (lambda: DragEdit([[50, 60]], [[62, 60]], np.zeros((128, 128), bool)), "lets none of the handles move"),
         (lambda: DragEdit([[50, 60]], [[62, 60]], np.ones((64, 64), bool)), "must be the same"),
         (lambda: DragEdit([[np.nan, 60]], [[62, 60]]), "not a pair of numbers"),

@@ -58,6 +58,7 @@ def test_the_wheel_holds_the_packages_and_the_generator(tmp_path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"weights/embedded/README.md", "pipeline/cli.py", "align/paste.py", "weights/known.toml"} <= names
+    assert {f"pipeline/editor/{name}" for name in ("index.html", "editor.js", "editor.css")} <= names
     assert any(n.startswith("weights/embedded/") and n.endswith(".safetensors") for n in names)
     tops = {name.partition("/")[0] for name in names if ".dist-info" not in name}
     assert tops == set(ALLOWED)

@@ -30,9 +30,13 @@ class BadDevice(ValueError):
     """A device was asked for that this machine does not have."""
 
 
+class BadAddress(ValueError):
+    """An address that cannot be served, or not like this."""
+
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 USER_ERRORS = (
-    BadDevice,
+    BadAddress, BadDevice,
     BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy,
     StaleResult, WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
