@@ -357,7 +357,7 @@ def test_mistakes_are_told_and_change_nothing(slow: tuple[Place, str], small_ses
             while place.sessions.get(name)._job is not None:
                 time.sleep(0.01)
         editor.say(**PULL)
-        editor.hear("step")
+        editor.hear("step", lambda step: step["index"] >= 2)
         editor.say(**PULL)
         assert "at work" in editor.hear("problem")[0]["text"]
         editor.say(type="undo")

@@ -51,6 +51,7 @@ from pipeline.editor.view import (
 from pipeline.editor.worker import Job, Worker
 from pipeline.edits import PHOTO, Layer, layers_below
 from pipeline.folder import StaleResult
+from pipeline.gestures import GESTURES, ask
 from pipeline.history import Entry
 from pipeline.progress import S
 from pipeline.session import EditSession
@@ -58,6 +59,7 @@ from weights import Generator, load_generator
 
 log = logging.getLogger(__name__)
 MIME = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".heic": "image/heic", ".heif": "image/heif"}
+GESTURE_SLIDERS = [{"name": name, "help": g.help, "low": g.low, "high": g.high} for name, g in GESTURES.items()]
 EACH = ("problem", "file", "note")  # kinds of which every message counts; of the others the newest
 
 
@@ -193,7 +195,7 @@ class Host:
         self._tell_job()
         try:
             yield from steps
-        except USER_ERRORS as error:
+        except (BadMessage, *USER_ERRORS) as error:
             self._tell("problem", {"text": str(error)})
         except Exception as error:
             log.exception("a job of the editor failed")
@@ -326,10 +328,13 @@ class Host:
         mask = request.mask.read((shape[0], shape[1])) if request.mask else None
         if mask is not None and not mask.any():
             raise BadEdit("the mask is empty, so nothing may change: paint what may, or clear it")
-        if request.gestures:
-            raise BadEdit("this host knows no gestures")
         handles = np.array([point.handle for point in request.points], np.float64).reshape(-1, 2)
         targets = np.array([point.target for point in request.points], np.float64).reshape(-1, 2)
+        if request.gestures:
+            asked = ask(request.gestures, self.session.landmarks(of_photo=request.from_photo), (shape[0], shape[1]))
+            if mask is None and not len(handles):  # points may lie anywhere, so together with points there is no mask
+                mask = asked.mask
+            handles, targets = np.vstack([handles, asked.handles]), np.vstack([targets, asked.targets])
         if not len(handles):
             raise BadEdit("nothing to drag yet: press on the face, pull, and let go where it should be")
         return handles, targets, mask
@@ -385,7 +390,7 @@ class Host:
                 "generators": list(self.generators),
                 "quad": self.session.face(8).quad.round(2).tolist() if aligned else None,
                 "finished": files.is_done("tuned", {}),
-                "gestures": [],
+                "gestures": GESTURE_SLIDERS,
             },
         )
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.func import functional_call
 
-from align import AlignedFace, Photo, lay_over, paste
+from align import AlignedFace, PasteConfig, Photo, paste_layers
 from inversion import PivotStep, TuneStep
 from pipeline.edits import Layer
 from pipeline.session import EditSession, Inversion
@@ -69,11 +69,15 @@ class View:
     photo: Photo
     quad: np.ndarray  # float64 [4, 2]
     inversion: Inversion
+    free: np.ndarray | None  # bool [H, W], what is not another face; None: everything
+    config: PasteConfig
 
     @classmethod
     def of(cls, session: EditSession) -> View:
         """Raises StaleResult where the face was not yet inverted."""
-        return cls(session.photo, session.face(8).quad, session.inversion)
+        return cls(
+            session.photo, session.face(8).quad, session.inversion, session.without_neighbours(), session.config.paste
+        )
 
     @cached_property
     def box(self) -> Box:
@@ -81,12 +85,9 @@ class View:
 
     def live(self, layers: Sequence[Layer]) -> np.ndarray:
         """The photo's box with layers over it, reduced, uint8 [h, w, 3]."""
-        picture = self._small.photo
-        for layer in layers:
-            mask = None if layer.mask is None else self._shrunk(layer.mask)
-            drawn = paste(self._small.photo, self._small.face, self._before, self._draw(layer.latent), mask)
-            picture = drawn if layer.mask is None or mask is None else lay_over(picture, drawn, mask, self._small.face)
-        return picture
+        drawn = [(self._draw(layer.latent), self._shrunk(layer.mask)) for layer in layers]
+        small, free = self._small, self._shrunk(self.free)
+        return paste_layers(small.photo, small.face, self._before, drawn, free, self.config)
 
     def thumb(self, layers: Sequence[Layer]) -> bytes:
         """A JPEG of the face's middle."""
@@ -119,7 +120,9 @@ class View:
             generator = self.inversion.generator
             return to_pixels(generator.render(latent[None].to(generator.device)))
 
-    def _shrunk(self, mask: np.ndarray) -> np.ndarray:
+    def _shrunk(self, mask: np.ndarray | None) -> np.ndarray | None:
+        if mask is None:
+            return None
         left, top, right, bottom = self.box
         height, width = self._small.photo.shape[:2]
         cut = mask[top:bottom, left:right].astype(np.uint8) * 255
