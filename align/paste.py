@@ -195,8 +195,8 @@ def _shown(flow: np.ndarray, added: np.ndarray) -> np.ndarray:
 
 
 def _window(size: int) -> np.ndarray:
-    """float32 [size, size]: 1 inside, falling smoothly to 0 at the crop's rim."""
-    line = (np.arange(size) + 0.5) / size
+    """float32 [size, size]: 1 inside, falling smoothly to 0 in the outermost pixels."""
+    line = np.linspace(0, 1, size)
     ramp = np.clip(np.minimum(line, 1 - line) / RIM, 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
     return np.outer(ramp, ramp).astype(np.float32)
@@ -257,7 +257,9 @@ def _for_photo(change: Change, face: AlignedFace) -> Change:
     if size >= len(change.alpha):
         return change
     parts = {name: part for name, part in vars(change).items() if part is not None}
-    return replace(change, **{name: _resized(part, size, cv2.INTER_AREA) for name, part in parts.items()})
+    small = {name: _resized(part, size, cv2.INTER_AREA) for name, part in parts.items()}
+    small["alpha"][[0, -1]] = small["alpha"][:, [0, -1]] = 0
+    return replace(change, **small)
 
 
 def _box(photo: np.ndarray, face: AlignedFace, alpha: np.ndarray) -> Box:

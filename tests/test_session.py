@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -239,3 +240,25 @@ def test_another_face_nearby_is_left_alone(small_session_folder: Path, tmp_path:
     changed = (session.result().pixels != session.photo.pixels).any(2)
     assert reached > 1000 and not changed[theirs].any()
     assert changed[face_region(own, (800, 940))].sum() > 1000
+
+
+@pytest.mark.parametrize("kind", ["16 bit", "grey"])
+def test_the_export_is_of_the_photos_kind(small_session_folder: Path, tmp_path: Path, kind: str) -> None:
+    """16 bits come out with all 16 of them, and byte for byte outside; grey comes out grey."""
+    lisa = cv2.GaussianBlur(cv2.imread(str(DATA / "lisa1.jpg")).astype(np.float32), (0, 0), 3)
+    pixels = (lisa * 257).astype(np.uint16) if kind == "16 bit" else lisa.mean(2).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.png"), pixels)
+    session = EditSession(tmp_path / "session", QUICK)
+    session.add_photo(tmp_path / "photo.png")
+    face = session.align()
+    finish(session.invert(str(small_session_folder.parent / "small.safetensors")))
+    finish(session.drag(HANDLES, TARGETS))
+    session.export(tmp_path / "out.png")
+    before, after = (Photo.load(tmp_path / name).samples for name in ("photo.png", "out.png"))
+    assert (after.dtype, after.shape) == (before.dtype, before.shape)
+    y, x = np.nonzero((before != after).any(2))
+    inside = face.from_photo(np.stack([x, y], 1))
+    assert len(x) > 1000 and inside.min() >= -0.5 and inside.max() <= 511.5
+    if kind == "16 bit":
+        steps = after[y, x].astype(int) - before[y, x]
+        assert (steps % 257 != 0).mean() > 0.9  # 8 bits would only know multiples of 257
