@@ -127,7 +127,7 @@ class Studio:
 def with_track(picture: np.ndarray, track: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The picture with the way [k, N, 2] of its handles so far, where they are, and rings [N, 2] at their targets."""
     fine = 16  # OpenCV takes points in sixteenths of a pixel
-    drawn, size = np.ascontiguousarray(picture).copy(), max(1, round(max(picture.shape[:2]) / 400))
+    drawn, size = np.ascontiguousarray(picture).copy(), max(1, round(max(picture.shape[:2]) / 280))
     for way, target in zip(np.rint(track * fine).astype(int).swapaxes(0, 1), np.rint(targets * fine), strict=True):
         end, goal = way[-1].tolist(), target.astype(int).tolist()
         for colour, width in ((255, 255, 255), 2 * size + 1), (HANDLE, size):
@@ -170,10 +170,12 @@ def mp4(film: Sequence[tuple[np.ndarray, int]]) -> bytes:
 
 
 def _few_colours(picture: np.ndarray) -> Image.Image:
-    """Small, and without the dither that a GIF cannot compress."""
+    """Small, and without the dither that a GIF cannot compress; the points' colours, rare as they are, are kept."""
     image = Image.fromarray(picture)
     image.thumbnail((GIF_SIDE, GIF_SIDE))
-    return image.quantize(GIF_COLOURS, dither=Image.Dither.NONE)
+    points = np.repeat(np.array([[HANDLE], [TARGET]], np.uint8), image.width, 1).repeat(8, 0)
+    palette = Image.fromarray(np.concatenate([np.array(image), points])).quantize(GIF_COLOURS)
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def gif(film: Sequence[tuple[np.ndarray, int]]) -> bytes:
