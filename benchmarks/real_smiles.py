@@ -1,7 +1,7 @@
 """A neutral photo made to smile as the same person does in another photo, and how near it comes to that smile.
 
 The mouth's landmarks of the neutral photo are dragged to where the smiling photo has them, both aligned. dlib then
-finds the landmarks of the result; what is left is dragged again, on top.
+finds the landmarks of the result; what is left is dragged again, on top; the nearest counts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Row:
     person: str
     before: float  # from the neutral photo's landmarks to the smile's
     after: tuple[float, ...]  # from the result's, after each pass
-    share: float  # the last of them, of what it was before
+    share: float  # the least of them, of what it was before
     identity: float | None  # between photo and result
     identity_real: float | None  # between the two photos
     st_lpips_before: float  # of the aligned faces to the smiling one
@@ -63,21 +63,24 @@ def measure(
 
     left = [session.landmarks(of_photo=True)[MOUTH] - goal]
     asked = with_arrows(photo, goal + left[0], goal)
-    for number in range(passes):
+    session.goto(0)
+    numbers = [0]
+    for _ in range(passes):
         far = np.hypot(*left[-1].T) > LEAST * face.scale
         if not far.any():
             break
-        handles = (goal + left[-1])[far]
-        finish(session.drag(handles, goal[far], mask, anchor="previous", from_photo=number == 0))
+        finish(session.drag((goal + left[-1])[far], goal[far], mask, anchor="previous"))
         left.append(session.landmarks()[MOUTH] - goal)
+        numbers.append(session.tree.current)
+    means = [float(np.hypot(*each.T).mean()) / face.scale for each in left]
+    session.goto(numbers[int(np.argmin(means))])
     result = session.result().pixels
     shown = AlignedFace.crop(result, face.quad, SIZE).pixels
-    means = [float(np.hypot(*each.T).mean()) / face.scale for each in left]
     perceptual = load_perceptual("st-lpips-vgg")
     to_smile = [float(perceptual(to_image(p), to_image(smiling))) for p in (face.pixels, shown)]
     row = Row(
         neutral.stem.removesuffix("-neutral"), round(means[0], 2), tuple(round(m, 2) for m in means[1:]),
-        round(means[-1] / means[0], 3), _rounded(identity_distance(photo, result)),
+        round(min(means) / means[0], 3), _rounded(identity_distance(photo, result)),
         _rounded(identity_distance(face.pixels, smiling)), *(round(d, 3) for d in to_smile),
     )  # fmt: skip
     pictures = {neutral.stem: face.pixels, "asked": AlignedFace.crop(asked, face.quad, SIZE).pixels, "result": shown,
@@ -101,7 +104,7 @@ def main(
     folder: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
     sessions: Path | None = None,
-    passes: int = 2,
+    passes: int = 3,
     generator: str = "embedded",
     processes: int = 2,
     config: Annotated[Config, tyro.conf.arg(name="")] = Config(),  # noqa: B008
@@ -119,7 +122,7 @@ def main(
             print(row, flush=True)
             rows.append(row)
             pictures.append(picture)
-    before, after = (float(np.mean(v)) for v in ([r.before for r in rows], [r.after[-1] for r in rows]))
+    before, after = (float(np.mean(v)) for v in ([r.before for r in rows], [min(r.after) for r in rows]))
     print(f"mean distance {before:.2f} px before, {after:.2f} px after: {after / before:.0%}")
     Image.fromarray(np.concatenate(pictures)).save(out / "real_smiles.png")
     report = {"generator": generator, "before": before, "after": after, "rows": [asdict(row) for row in rows]}

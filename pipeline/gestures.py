@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import cv2
@@ -81,12 +82,14 @@ def ask(strengths: Mapping[str, float], points: np.ndarray, shape: tuple[int, in
     yaw = abs(pose_of(points).angles["turn"])
     if yaw > FRONTAL:
         raise BadEdit(f"the face is turned by {yaw:.0f} degrees: gestures need one turned by {FRONTAL:g} at most")
-    asked = {name: GESTURES[name].moves(face, strength) for name, strength in strengths.items()}
+    asked = {name: _seen(GESTURES[name].moves(face, strength)) for name, strength in strengths.items()}
     for name, moves in asked.items():
         if not moves:
             raise BadEdit(f"--{name} {strengths[name]:g} would move nothing in this face: leave it out")
     _refuse_contradictions(asked)
     total = _sum(asked.values())
+    if not total:
+        raise BadEdit(f"{' and '.join(strengths)} together would move nothing in this face: leave out one")
     at = sorted(total)
     targets = face[at] + np.array([total[i] for i in at])
     masks = [region_mask(points, GESTURES[name].region, shape) for name in strengths]
@@ -114,26 +117,35 @@ def with_hair(face: np.ndarray) -> np.ndarray:
     return np.vstack([face, skull, beside])
 
 
-def _sum(many: Iterable[Moves]) -> dict[int, Move]:
+def _seen(moves: Moves) -> Moves:
+    """Those moves that are large enough to be seen."""
+    return {i: move for i, move in moves.items() if math.hypot(*move) >= LEAST_MOVE}
+
+
+def _sum(many: Iterable[Moves]) -> Moves:
     """The moves added up; what adds up to nothing is left out."""
     total: dict[int, Move] = {}
     for moves in many:
         for i, (x, y) in moves.items():
-            old = total.get(i, (0.0, 0.0))
-            total[i] = (old[0] + x, old[1] + y)
-    return {i: move for i, move in total.items() if math.hypot(*move) >= LEAST_MOVE}
+            before = total.get(i, (0.0, 0.0))
+            total[i] = (before[0] + x, before[1] + y)
+    return _seen(total)
 
 
 def _refuse_contradictions(asked: Mapping[str, Moves]) -> None:
     """Raises BadEdit where two gestures pull one landmark to opposite sides."""
-    shapes = [(name, moves) for name, moves in asked.items() if not GESTURES[name].rigid]
-    for number, (first, a) in enumerate(shapes):
-        for second, b in shapes[number + 1 :]:
-            for i in a.keys() & b.keys():
-                if min(math.hypot(*a[i]), math.hypot(*b[i])) < OPPOSED:
-                    continue
-                if a[i][0] * b[i][0] + a[i][1] * b[i][1] < -0.5 * math.hypot(*a[i]) * math.hypot(*b[i]):
-                    raise BadEdit(f"{first} and {second} pull landmark {i} to opposite sides: leave out one")
+    for (first, a), (second, b) in combinations(asked.items(), 2):
+        if GESTURES[first].rigid or GESTURES[second].rigid:
+            continue
+        for i in sorted(a.keys() & b.keys()):
+            if _opposed(a[i], b[i]):
+                raise BadEdit(f"{first} and {second} pull landmark {i} to opposite sides: leave out one")
+
+
+def _opposed(a: Move, b: Move) -> bool:
+    """Whether two moves go more against than beside each other, and both are large enough to matter."""
+    lengths = math.hypot(*a), math.hypot(*b)
+    return min(lengths) >= OPPOSED and a[0] * b[0] + a[1] * b[1] < -0.5 * lengths[0] * lengths[1]
 
 
 def pose_of(points: np.ndarray, like: np.ndarray | None = None) -> Pose:

@@ -92,6 +92,7 @@ def test_an_open_mouth_closes_and_a_closed_one_cannot(lisa_points: np.ndarray) -
         ({"smile": 1.5}, r"--smile 1.5 is out of range: it goes from -1 to 1"),
         ({"turn": -45}, r"--turn -45 is out of range: it goes from "),
         ({"smile": 0}, "0 is no gesture"),
+        ({"smile": 0.01}, "smile 0.01 would move nothing"),
         ({"nod": float("nan")}, "out of range"),
         ({"frown": 1}, 'no gesture "frown": it is one of smile, open-mouth'),
         ({"close-eyes": 0.8, "bigger-eyes": 0.8}, r"close-eyes and bigger-eyes pull landmark \d+ to opposite sides"),
