@@ -279,11 +279,11 @@ _HEAD = Region(tuple(range(27)), 1.5)
 
 GESTURES: dict[str, Gesture] = {
     "smile": Gesture("The corners of the mouth out and up; below 0 down.", -1, 1, _smile, _MOUTH),
-    "open-mouth": Gesture("The jaw drops; below 0 an open mouth closes.", -1, 1, _open_mouth, _JAW),
-    "close-eyes": Gesture("The upper lids come down; below 0 they rise.", -1, 1, _close_eyes, _EYES),
+    "open-mouth": Gesture("The jaw drops; below 0 an open mouth closes.", -1, 0.6, _open_mouth, _JAW),
+    "close-eyes": Gesture("The upper lids come down; below 0 they rise.", -1, 0.6, _close_eyes, _EYES),
     "raise-brows": Gesture("The brows rise; below 0 they sink.", -1, 1, _raise_brows, _FOREHEAD),
     "turn": Gesture(
-        "Degrees to the right of the picture; below 0 to the left.", -15, 15, _turning("turn"), _HEAD, True
+        "Degrees to the right of the picture; below 0 to the left.", -12, 12, _turning("turn"), _HEAD, True
     ),
     "nod": Gesture("Degrees downwards; below 0 up.", -8, 8, _turning("nod"), _HEAD, True),
     "tilt": Gesture("Degrees clockwise; below 0 counter-clockwise.", -5, 5, _turning("tilt"), _HEAD, True),
@@ -291,5 +291,5 @@ GESTURES: dict[str, Gesture] = {
     "bigger-eyes": Gesture("The eyes grow; below 0 they shrink.", -1, 1, _bigger_eyes, _EYES),
     "nose-width": Gesture("The nose widens; below 0 it narrows.", -1, 1, _nose_width, _NOSE),
     "hair-volume": Gesture("Hair out from the head; below 0 closer.", -1, 1, _hair_volume, _HEAD),
-    "hair-length": Gesture("Hair beside the jaw down; below 0 up.", -1, 1, _hair_length, _HEAD),
+    "hair-length": Gesture("Hair beside the jaw down; below 0 up.", -0.5, 0.5, _hair_length, _HEAD),
 }

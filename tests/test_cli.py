@@ -166,7 +166,7 @@ def test_photos_that_cannot_be_used(monkeypatch, tmp_path, capsys, name, make, m
         (["--drag", "310,420:310,3000"], "px outside"),
         (["--smile", "1.5"], "--smile 1.5 is out of range: it goes from -1 to 1"),
         (["--smile", "0.5", "--smile", "-0.5"], "--smile 0.5 and --smile -0.5 contradict"),
-        (["--close-eyes", "0.9", "--bigger-eyes", "0.9"], "close-eyes and bigger-eyes pull landmark"),
+        (["--close-eyes", "0.5", "--bigger-eyes", "0.9"], "close-eyes and bigger-eyes pull landmark"),
         (["--open-mouth", "-1"], "would move nothing"),
         (["--smile", "0.5", "--then", "turn"], "give gestures and strengths"),
         (["--smile", "0.5", "--then", "turn", "90"], "--turn 90 is out of range"),
