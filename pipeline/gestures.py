@@ -271,8 +271,8 @@ def _turning(axis: Axis) -> Callable[[np.ndarray, float], Moves]:
 
 _MOUTH = Region((*range(2, 15), 31, 35, 40, 47), 0.25)
 _JAW = Region(_MOUTH.landmarks, 0.5)
-_EYES = Region((*range(17, 27), *range(36, 48), 28), 0.2)
-_FOREHEAD = Region(_EYES.landmarks, 0.5)
+_EYES = Region(tuple(range(36, 48)), 0.15)
+_FOREHEAD = Region((*range(17, 28), *range(36, 48)), 0.5)
 _NOSE = Region(tuple(range(27, 36)), 0.3)
 _OUTLINE = Region(tuple(range(17)), 0.4, held=tuple(range(27, 60)))
 _HEAD = Region(tuple(range(27)), 1.5)

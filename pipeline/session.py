@@ -249,11 +249,15 @@ class EditSession:
 
     def landmarks(self, *, of_photo: bool = False) -> np.ndarray:
         """The face's 68 landmarks [68, 2] in the current result, or in the photo. Raises BadEdit for none."""
-        kept = self.files.read("face").arrays.get("points")  # older sessions have none
+        record = self.files.read("face")
+        if record.settings.get("align", "face") != "face":
+            raise BadEdit(
+                "gestures stand on a face's landmarks, and this session is aligned without: give --drag x,y:x,y"
+            )
         edited = not of_photo and self.current_edit is not None
-        if kept is not None and not edited:
-            return kept
-        quad = self.files.read("face").arrays["quad"]
+        if "points" in record.arrays and not edited:  # older sessions have none
+            return record.arrays["points"]
+        quad = record.arrays["quad"]
         face = AlignedFace.crop((self.result() if edited else self.photo).pixels, quad, PREVIEW_SIZE)
         try:
             return face.to_photo(choose_face(find_faces(face.pixels)).points)

@@ -49,7 +49,7 @@ def test_masks_leave_the_rest_of_the_face_alone(lisa_points: np.ndarray) -> None
     smile = ask({"smile": 0.5}, lisa_points, SHAPE).mask[y, x]
     assert smile[48:68].all() and not smile[17:27].any()
     eyes = ask({"close-eyes": 0.5}, lisa_points, SHAPE).mask[y, x]
-    assert eyes[36:48].all() and not eyes[48:68].any()
+    assert eyes[36:48].all() and not eyes[17:27].any() and not eyes[48:68].any()
 
 
 def test_gestures_turn_and_grow_with_the_face(lisa_points: np.ndarray) -> None:

@@ -122,6 +122,9 @@ def test_without_a_face_there_are_no_landmarks(session: EditSession) -> None:
     )
     with pytest.raises(BadEdit, match="none are found"):
         session.landmarks()
+    write_record(session.files.file("face"), replace(record, settings={"align": "none"}))
+    with pytest.raises(BadEdit, match="aligned without"):
+        session.landmarks()
 
 
 def test_what_is_done_is_not_done_again(session: EditSession) -> None:
