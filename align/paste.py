@@ -23,7 +23,6 @@ from align.face import AlignedFace
 Mode = Literal["auto", "motion", "difference", "crop"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-FLOW_SIZE = 512  # the flow is found on drawings of this size; it is smooth, so more detail costs time for nothing
 UNCHANGED = 1.5  # of 255: a smaller change than this is the generator's murmur, not the edit
 CHANGED = 6.0  # a change of this size is shown in full
 GRAIN = 0.7  # pixels of the drawing: finer than this, two drawings differ by chance
@@ -45,6 +44,9 @@ class PasteConfig:
     mode: Mode = "auto"
     """auto: the photo's own pixels move, and what is new is added. motion: so is what may be the generator's drift.
     difference: the whole difference is added, nothing moves. crop: the drawing itself, in the photo's colours."""
+    detail: int = 512
+    """Side in pixels of the drawings that the motion is found on, at least the generator's. It is smooth: more costs
+    time for nothing, and half of it will do for a preview."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def paste(
     if photo.shape[2] == 3 and _is_grey(photo):
         return np.repeat(paste(photo[..., :1], face, before, after, movable, config), 3, axis=2)
     seen, before, after = (_channels(np.asarray(p, np.float32), photo.shape[2]) for p in (face.pixels, before, after))
-    change = _for_photo(find_change(seen, before, after, config.mode), face)
+    change = _for_photo(find_change(seen, before, after, config.mode, config.detail), face)
     result = photo.copy()
     for box in _bands(_box(photo, face, change.alpha)):
         left, top, right, bottom = box
@@ -117,9 +119,15 @@ def lay_over(below: np.ndarray, above: np.ndarray, movable: np.ndarray, face: Al
     return result
 
 
-def find_change(seen: np.ndarray, before: np.ndarray, after: np.ndarray, mode: Mode = "auto") -> Change:
+def find_change(
+    seen: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    mode: Mode = PasteConfig.mode,
+    detail: int = PasteConfig.detail,
+) -> Change:
     """What happened between two drawings float32 [S, S, C] of a face that the photo shows as `seen`."""
-    size = max(FLOW_SIZE, before.shape[0])
+    size = max(detail, before.shape[0])
     before, after = (cv2.GaussianBlur(p, (0, 0), GRAIN).reshape(p.shape) for p in (before, after))
     seen, before, after = (_resized(p, size, cv2.INTER_CUBIC) for p in (seen, before, after))
     flow = np.zeros((size, size, 2), np.float32)

@@ -254,6 +254,40 @@ def test_a_painted_mask_holds_the_rest(ready: Tab, session: EditSession) -> None
     assert not ready.get("e.masked")
 
 
+def test_a_gesture_slider_drags_the_landmarks(ready: Tab, session: EditSession) -> None:
+    ready.page.fill("input[name=smile]", "0.6")
+    assert ready.page.inner_text("label:has(input[name=smile]) output") == "0.6"
+    ready.click("start")
+    ready.until("e.step && e.step.index > 1")
+    ready.click("stop")
+    ready.until("!e.busy && e.session.current === 1")
+    assert ready.page.input_value("input[name=smile]") == "0"  # it is done, and not done again
+    edit = session.current_edit
+    assert edit is not None and edit.mask is not None and len(edit.handles) > 2
+
+
+def test_the_widget_draws_what_its_model_says(tab: Tab, place: Place) -> None:
+    photo = (DATA / "lisa1.jpg").read_bytes()
+    tab.open(place.home)
+    told = tab.page.evaluate(
+        """async ([hex]) => {
+            const { default: widget } = await import("/editor.js");
+            const told = [], el = document.body.appendChild(document.createElement("div"));
+            let hear;
+            const on = (_, callback) => { hear = callback; };
+            widget.render({ el, model: { send: (request) => told.push(request), on } });
+            const bytes = new Uint8Array(hex.match(/../g).map((pair) => parseInt(pair, 16)));
+            hear({ type: "photo", width: 600, height: 800 }, [new DataView(bytes.buffer)]);
+            hear({ type: "frame", corners: [[0, 0], [0, 9], [9, 0]], serial: 1 }, [new DataView(bytes.buffer)]);
+            for (let i = 0; i < 100 && told.length < 2; i++) await new Promise((done) => setTimeout(done, 20));
+            return [told, el.querySelector(".empty").hidden, el.querySelector(".open") === null];
+        }""",
+        [photo.hex()],
+    )
+    assert told == [[{"type": "hello"}, {"type": "shown"}], True, True]
+    assert tab.errors == []
+
+
 def test_pause_and_two_tabs_that_agree(ready: Tab, browser) -> None:
     ready.pull((260, 610), (330, 540))
     ready.click("start")

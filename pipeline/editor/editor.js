@@ -944,7 +944,7 @@ class WidgetLink {
       const payload = buffers?.[0] ? new Uint8Array(buffers[0].buffer ?? buffers[0], buffers[0].byteOffset ?? 0, buffers[0].byteLength).slice().buffer : null;
       turn = turn.then(() => this.receive(message, payload)).catch(console.error);
     });
-    this.send({ type: "shown" });
+    this.send({ type: "hello" });
   }
 
   send(request) { this.model.send(request); }

@@ -31,6 +31,7 @@ from pipeline.editor.protocol import (
     Drag,
     Export,
     GoTo,
+    Hello,
     Message,
     Move,
     Request,
@@ -145,6 +146,9 @@ class Host:
         match request:
             case Shown():
                 outbox.shown()
+            case Hello():
+                outbox.shown()  # whoever had the last frame may be gone
+                self.join(outbox)
             case Control():
                 self._control(request)
             case Begin():

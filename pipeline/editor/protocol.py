@@ -97,13 +97,19 @@ class Export(_Request):
     format: Literal["photo", "png", "jpg", "webp"] = "photo"
 
 
+class Hello(_Request):
+    """Says again all that is known: somebody new looks through this line."""
+
+    type: Literal["hello"]
+
+
 class Shown(_Request):
     """The last frame is on the screen: the next one may come."""
 
     type: Literal["shown"]
 
 
-Request = Begin | Drag | Move | GoTo | Control | Export | Shown
+Request = Begin | Drag | Move | GoTo | Control | Export | Hello | Shown
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="type")])
 
 

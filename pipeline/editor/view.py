@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipeline.session import EditSession, Inversion
 from weights import Generator, to_pixels
 
 LIVE = 384  # pixels: the face's square in a live frame
+LIVE_DETAIL = 256  # pixels: the drawings that a live frame's motion is found on; 512 take twice the time
 LARGEST = 4096  # pixels: the longer side of the photo as it is sent; of what is exported nothing is reduced
 THUMB = 112  # pixels: an edit in the history
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -76,7 +77,11 @@ class View:
     def of(cls, session: EditSession) -> View:
         """Raises StaleResult where the face was not yet inverted."""
         return cls(
-            session.photo, session.face(8).quad, session.inversion, session.without_neighbours(), session.config.paste
+            session.photo,
+            session.face(8).quad,
+            session.inversion,
+            session.without_neighbours(),
+            replace(session.config.paste, detail=LIVE_DETAIL),
         )
 
     @cached_property
