@@ -63,7 +63,7 @@ class Tab:
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Where a point of the photo is on the page."""
-        (left, top), box = self.get(f"e.toScreen([{x}, {y}])"), self.page.locator("main > canvas").bounding_box()
+        (left, top), box = self.get(f"e.toScreen([{x}, {y}])"), self.page.locator("canvas.points").bounding_box()
         return box["x"] + left, box["y"] + top
 
     def pull(self, *points: tuple[float, float]) -> None:
@@ -81,7 +81,7 @@ class Tab:
         """What the canvas shows at a point of the photo."""
         return self.get(
             f"(() => {{ const [x, y] = e.toScreen([{x}, {y}]), r = devicePixelRatio; "
-            "return [...e.canvas.getContext('2d').getImageData(x * r, y * r, 1, 1).data].slice(0, 3); })()"
+            "return [...e.picture.getContext('2d').getImageData(x * r, y * r, 1, 1).data].slice(0, 3); })()"
         )
 
 
@@ -310,7 +310,7 @@ def test_pause_and_two_tabs_that_agree(ready: Tab, browser) -> None:
 
 
 def test_the_keyboard_alone_is_enough(ready: Tab) -> None:
-    ready.page.focus("main > canvas")
+    ready.page.focus("canvas.points")
     for key in ("ArrowLeft", "Enter", "Shift+ArrowUp", "Shift+ArrowUp", "Enter"):
         ready.page.keyboard.press(key)
     (point,) = ready.get("e.points")

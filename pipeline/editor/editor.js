@@ -86,6 +86,7 @@ class Editor {
     this.chosen = -1; // index of the selected point
     this.mask = null; // a canvas: opaque where the photo may change
     this.masked = false; // anything is painted
+    this.strokes = 0; // how often it was changed
     this.brush = 40; // photo pixels, radius
     this.tool = "point";
     this.view = { scale: 1, x: 0, y: 0 }; // CSS pixel = (p + 0.5) * scale + (x, y)
@@ -96,6 +97,7 @@ class Editor {
     this.strengths = {};
     this.name = "photo";
     this.fitted = false;
+    this.whole = undefined; // whether the whole photo is fitted, or the face; null: neither, the hand has moved it
     this.build(root);
     link.receive = (message, payload) => this.receive(message, payload);
     link.status = (text, problem) => this.say(text, problem);
@@ -114,7 +116,7 @@ class Editor {
     else if (type === "faces") this.faces = message.boxes;
     else if (type === "session") this.takeSession(message);
     else if (type === "job") this.takeJob(message);
-    else if (type === "step") this.step = message;
+    else if (type === "step") return this.takeStep(message); // too often for the whole page
     else if (type === "problem") this.toast(message.text, true);
     else if (type === "note") this.toast(message.text);
     else if (type === "file") this.save(message, payload);
@@ -128,12 +130,19 @@ class Editor {
     this.mask.width = Math.max(1, Math.round(message.width * shrink));
     this.mask.height = Math.max(1, Math.round(message.height * shrink));
     this.fitted = false;
+    this.whole = undefined;
   }
 
   takeFrame(message, image) {
     if (this.job.kind && message.serial === this.job.serial) this.frame = { ...message, image: message.soft ? feathered(image) : image };
     requestAnimationFrame(() => this.link.send({ type: "shown" }));
     this.frames = (this.frames || 0) + 1;
+  }
+
+  takeStep(message) {
+    this.step = message;
+    this.tellProgress();
+    this.draw();
   }
 
   takeJob(message) {
@@ -148,7 +157,7 @@ class Editor {
     const was = this.session;
     this.session = message;
     if (was && was.current !== message.current && this.moving) this.restorePoints(was.current);
-    if (was?.stage !== "ready" && message.stage === "ready") { this.fitted = false; this.hint(); }
+    if (was?.stage !== "ready" && message.stage === "ready") { this.fitted = false; this.whole = undefined; this.hint(); }
     this.moving = false;
   }
 
@@ -261,6 +270,7 @@ class Editor {
     pen.lineTo((to[0] + 0.5) * s + 0.01, (to[1] + 0.5) * s);
     pen.stroke();
     this.masked = erase ? this.anyMask() : true;
+    this.strokes++;
   }
 
   anyMask() {
@@ -276,6 +286,7 @@ class Editor {
     pen.fillStyle = "#35d0ba";
     pen.fillRect(0, 0, this.mask.width, this.mask.height);
     this.masked = this.anyMask();
+    this.strokes++;
     this.refresh();
   }
 
@@ -302,10 +313,22 @@ class Editor {
     const scale = Math.min((w - 32) / (right - left), (tall - 32) / (bottom - top));
     this.view = { scale, x: (w - (left + right) * scale) / 2, y: (tall - (top + bottom) * scale) / 2 };
     this.fitted = true;
+    this.whole = whole; // until the hand zooms or pans, the photo is fitted anew where the canvas changes
+    this.draw();
+  }
+
+  /** The canvas has another size: what was in its middle stays there. */
+  resized() {
+    const [w, tall] = this.centre(), [was, wasTall] = this.middle || [w, tall];
+    if (this.whole != null) this.fitted = false;
+    this.view.x += w - was;
+    this.view.y += tall - wasTall;
+    this.middle = [w, tall];
     this.draw();
   }
 
   zoom(factor, at) {
+    this.whole = null;
     const scale = clamp(this.view.scale * factor, 0.02, 40), by = scale / this.view.scale;
     this.view = { scale, x: at[0] - (at[0] - this.view.x) * by, y: at[1] - (at[1] - this.view.y) * by };
     this.draw();
@@ -318,14 +341,33 @@ class Editor {
     this.drawing = requestAnimationFrame(() => { this.drawing = null; this.paint(); });
   }
 
+  /** Two canvases: the picture below is drawn where it changed, the points above in every step. */
   paint() {
-    const pen = this.canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
-    const [w, tall] = [Math.round(this.canvas.clientWidth * ratio), Math.round(this.canvas.clientHeight * ratio)];
-    if (this.canvas.width !== w || this.canvas.height !== tall) { this.canvas.width = w; this.canvas.height = tall; }
+    const ratio = window.devicePixelRatio || 1;
+    const w = Math.round(this.canvas.clientWidth * ratio), tall = Math.round(this.canvas.clientHeight * ratio);
+    if (this.photo && !this.fitted && w) this.fit(this.whole ?? (!this.ready || this.faceIsLarge()));
+    const shown = [w, tall, this.view.scale, this.view.x, this.view.y, this.photo, this.result, this.frame, this.before, this.wipe, this.masked && this.strokes, this.tool, this.working];
+    if (!this.painted || shown.some((value, i) => value !== this.painted[i])) this.paintPicture(this.cleared(this.picture, w, tall), ratio);
+    this.painted = shown;
+    const pen = this.cleared(this.canvas, w, tall);
+    if (!this.photo) return;
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (this.session?.stage === "photo" || (!this.session && this.faces.length)) this.paintFaces(pen);
+    if (!this.before) this.paintPoints(pen);
+    if (this.hover && (this.tool === "paint" || this.tool === "erase")) this.ring(pen, this.hover, this.brush * this.view.scale, "#fff", 1.5);
+    if (this.cursor && document.activeElement === this.canvas) this.paintCursor(pen);
+  }
+
+  cleared(canvas, w, tall) {
+    const pen = canvas.getContext("2d");
+    if (canvas.width !== w || canvas.height !== tall) { canvas.width = w; canvas.height = tall; }
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, w, tall);
+    return pen;
+  }
+
+  paintPicture(pen, ratio) {
     if (!this.photo) return;
-    if (!this.fitted && w) this.fit(!this.session?.quad || this.session.stage !== "ready" || this.faceIsLarge());
     const { scale, x, y } = this.view;
     pen.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
     pen.imageSmoothingEnabled = scale < 4;
@@ -334,10 +376,6 @@ class Editor {
     if (!this.before) this.paintEdited(pen);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.masked && !this.before) this.paintMask(pen);
-    if (this.session?.stage === "photo" || (!this.session && this.faces.length)) this.paintFaces(pen);
-    if (!this.before) this.paintPoints(pen);
-    if (this.hover && (this.tool === "paint" || this.tool === "erase")) this.ring(pen, this.hover, this.brush * scale, "#fff", 1.5);
-    if (this.cursor && document.activeElement === this.canvas) this.paintCursor(pen);
   }
 
   faceIsLarge() {
@@ -404,11 +442,12 @@ class Editor {
 
   paintPoints(pen) {
     const live = this.job.kind === "drag" && this.step?.handles;
-    const points = live ? live.map((handle, i) => ({ handle, target: this.step.targets[i] })) : this.points;
-    points.forEach((point, i) => this.paintPoint(pen, point, !live && i === this.chosen));
+    const points = live ? live.map((handle, i) => ({ handle, target: this.step.targets[i], held: this.sent?.[i]?.held })) : this.points;
+    const small = points.length > 8 ? 0.6 : 1;
+    points.forEach((point, i) => this.paintPoint(pen, point, !live && i === this.chosen, small));
   }
 
-  paintPoint(pen, { handle, target, held }, chosen) {
+  paintPoint(pen, { handle, target, held }, chosen, small) {
     const from = this.toScreen(handle), to = target ? this.toScreen(target) : null;
     if (to && distance(from, to) > 6) {
       const angle = Math.atan2(to[1] - from[1], to[0] - from[0]);
@@ -425,10 +464,15 @@ class Editor {
         }
         pen.stroke();
       }
-      this.dot(pen, to, 5, "#4aa8ff", chosen);
+      this.dot(pen, to, 5 * small, "#4aa8ff", chosen);
+    } else if (to && !held && !chosen && !this.busy) {
+      pen.globalAlpha = 0.55; // it has arrived, and shall not hide what came of it
+      this.dot(pen, from, 3.5, "#ff4d5e");
+      pen.globalAlpha = 1;
+      return;
     }
     if (held) { this.ring(pen, from, 10, "rgba(0,0,0,.6)", 4); this.ring(pen, from, 10, "#ffd24a", 2); }
-    this.dot(pen, from, 6, held ? "#ffd24a" : "#ff4d5e", chosen, !target);
+    this.dot(pen, from, 6 * small, held ? "#ffd24a" : "#ff4d5e", chosen, !target);
   }
 
   dot(pen, [x, y], r, colour, chosen, waiting) {
@@ -551,6 +595,7 @@ class Editor {
   }
 
   pan(at) {
+    this.whole = null;
     this.view.x += at[0] - this.grip.at[0];
     this.view.y += at[1] - this.grip.at[1];
     this.grip.at = at;
@@ -584,7 +629,7 @@ class Editor {
     if (!this.photo) return;
     // A mouse wheel and a trackpad's pinch zoom; a trackpad's two fingers pan.
     const fine = !event.ctrlKey && event.deltaMode === 0 && (event.deltaX !== 0 || Math.abs(event.deltaY) < 40);
-    if (fine) { this.view.x -= event.deltaX; this.view.y -= event.deltaY; this.draw(); }
+    if (fine) { this.whole = null; this.view.x -= event.deltaX; this.view.y -= event.deltaY; this.draw(); }
     else this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), this.at(event));
   }
 
@@ -676,7 +721,8 @@ class Editor {
   build(root) {
     this.root = root;
     root.classList.add("photodrag");
-    this.canvas = h("canvas", { tabindex: 0, role: "application", "aria-label": "The photo. Arrow keys move a cursor, Enter sets a point, question mark lists all keys." });
+    this.picture = h("canvas", { class: "picture", "aria-hidden": "true" });
+    this.canvas = h("canvas", { class: "points", tabindex: 0, role: "application", "aria-label": "The photo. Arrow keys move a cursor, Enter sets a point, question mark lists all keys." });
     this.status = h("div", { class: "status", role: "status", "aria-live": "polite" });
     this.count = h("div", { class: "count", "aria-hidden": "true" });
     this.bar = h("div", { class: "bar", role: "progressbar", "aria-label": "progress", "aria-valuemin": 0 }, h("i"));
@@ -714,7 +760,7 @@ class Editor {
     this.wiper = h("input", { type: "range", class: "wiper", min: 0, max: 1000, value: 500, "aria-label": "before and after", oninput: () => { this.wipe = this.wiper.value / 1000; this.draw(); } });
     this.empty = h("div", { class: "empty" }, h("h1", {}, "Drop a photo of a face"), h("p", {}, "or paste one, or "), this.link.upload ? this.button("choose", "choose a file", () => this.file.click(), { class: "main" }) : null, h("p", { class: "small" }, "It stays on this computer, where photodrag runs. JPEG, PNG, WebP or HEIC."));
     this.hints = h("div", { class: "hints", hidden: true }, h("ol", {}, ...HINTS.map((text) => h("li", {}, text))), this.button("got-it", "Got it", () => { this.hints.hidden = true; remember("hints"); }, { class: "main" }));
-    return h("main", {}, this.canvas, this.empty, toolbar, this.brushBar, this.pointBar, this.wiper, this.hints, this.toasts);
+    return h("main", {}, this.picture, this.canvas, this.empty, toolbar, this.brushBar, this.pointBar, this.wiper, this.hints, this.toasts);
   }
 
   buildFoot() {
@@ -749,7 +795,7 @@ class Editor {
     root.addEventListener("dragleave", () => root.classList.remove("dropping"));
     root.addEventListener("drop", (event) => { event.preventDefault(); root.classList.remove("dropping"); this.open(event.dataTransfer.files[0]); });
     if (this.link.page) document.addEventListener("paste", (event) => this.open(event.clipboardData.files[0]));
-    new ResizeObserver(() => { this.fitted = false; this.draw(); }).observe(canvas);
+    new ResizeObserver(() => this.resized()).observe(canvas);
   }
 
   refresh() {
@@ -830,13 +876,13 @@ class Editor {
   }
 
   slider({ name, help, low, high }) {
-    const input = h("input", { type: "range", name, min: low, max: high, step: (high - low) / 40, value: 0, "aria-label": `${name}: ${help}`, oninput: () => { this.strengths[name] = Math.round(Number(input.value) * 100) / 100; this.refresh(); }, ondblclick: () => { this.strengths[name] = 0; this.refresh(); } });
+    const input = h("input", { type: "range", name, min: low, max: high, step: high > 2 ? 0.5 : 0.05, value: 0, "aria-label": `${name}: ${help}`, oninput: () => { this.strengths[name] = Math.round(Number(input.value) * 100) / 100; this.refresh(); }, ondblclick: () => { this.strengths[name] = 0; this.refresh(); } });
     return h("label", { title: help }, h("span", {}, name.replace(/-/g, " ")), input, h("output"));
   }
 
   tellProgress() {
     const { job, step } = this;
-    this.bar.hidden = !(step && this.working);
+    this.bar.style.visibility = step && this.working ? "visible" : "hidden"; // its place is kept: nothing jumps
     this.count.textContent = "";
     if (!step || !this.working) return;
     const share = step.stage === "pivot" ? 0.25 * step.index / step.limit : step.stage === "tune" ? 0.25 + 0.75 * step.index / step.limit : step.index / step.limit;
