@@ -124,7 +124,9 @@ class Editor {
   }
 
   takePhoto(message, image) {
+    const again = this.photo?.width === message.width && this.photo?.height === message.height; // the line was cut
     this.photo = { ...message, image };
+    if (again) return;
     const shrink = Math.min(1, MASK_SIDE / Math.max(message.width, message.height));
     this.mask = h("canvas");
     this.mask.width = Math.max(1, Math.round(message.width * shrink));
