@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from align.square import Alignment, square_crop
+
 SUPERSAMPLING = 4  # the published crop reads 4096 x 4096 samples for 1024 x 1024 pixels
 
 
@@ -27,9 +29,10 @@ class AlignedFace:
     quad: np.ndarray
 
     @classmethod
-    def crop(cls, photo: np.ndarray, quad: np.ndarray, size: int) -> AlignedFace:
-        """The face in `quad` of a photo uint8 [H, W, 3], as an FFHQ crop of size x size pixels."""
-        return cls(ffhq_crop(photo, quad, size), np.array(quad, dtype=np.float64))
+    def crop(cls, photo: np.ndarray, quad: np.ndarray, size: int, kind: Alignment = "face") -> AlignedFace:
+        """What is in `quad` of a photo uint8 [H, W, 3] at size x size pixels, cut as FFHQ cuts faces, or plainly."""
+        cut = ffhq_crop if kind == "face" else square_crop
+        return cls(cut(photo, quad, size), np.array(quad, dtype=np.float64))
 
     @property
     def size(self) -> int:

@@ -77,7 +77,10 @@ def find_faces(pixels: np.ndarray) -> list[Face]:
             break
     found = found or list(_cnn_faces(pixels))
     if not found:
-        raise NoFaceFound("no face found: take a photo in which the face is upright, well lit and larger")
+        raise NoFaceFound(
+            "no face found: take a photo in which the face is upright, well lit and larger; "
+            "for what is no face: --align square"
+        )
     return sorted(found, key=lambda face: face.box[0] + face.box[2])
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from align import (
     AlignedFace,
+    Alignment,
+    Box,
     Face,
     NoFaceFound,
     Photo,
@@ -31,6 +33,8 @@ from align import (
     ffhq_quad,
     find_faces,
     paste_layers,
+    square_quad,
+    whole_quad,
 )  # fmt: skip
 from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
@@ -71,19 +75,39 @@ class EditSession:
         with self.files.writing():
             self.files.keep_photo(path)
 
-    def align(self, which: str = "largest", faces: Sequence[Face] | None = None) -> AlignedFace:
-        """Finds the face, unless the photo's `faces` are known, and cuts it out.
+    def align(
+        self,
+        which: str = "largest",
+        faces: Sequence[Face] | None = None,
+        *,
+        kind: Alignment = "face",
+        box: Box | None = None,
+    ) -> AlignedFace:
+        """Finds the face, unless the photo's `faces` are known, and cuts it out; or, for what has no face, cuts a
+        square: the middle's, or a box's.
 
-        Raises NoFaceFound, FaceIndexError, PhotoError.
+        Raises NoFaceFound, FaceIndexError, BadBox, PhotoError.
         """
+        pixels, points = self.photo.pixels, {}
         with self.files.writing():
-            found = list(faces or find_faces(self.photo.pixels))
-            chosen = choose_face(found, which)
-            face = AlignedFace.crop(self.photo.pixels, ffhq_quad(chosen.points), PREVIEW_SIZE)
-            others = np.array([other.points for other in found if other is not chosen]).reshape(-1, 68, 2)
-            arrays = {"pixels": face.pixels, "quad": face.quad, "points": chosen.points, "others": others}
-            self.files.write("face", Record("face", arrays, {"which": which}), self.files.digests(self.files.photo))
+            if kind == "face":
+                found = list(faces or find_faces(pixels))
+                chosen = choose_face(found, which)
+                others = np.array([other.points for other in found if other is not chosen]).reshape(-1, 68, 2)
+                points, quad = {"points": chosen.points, "others": others}, ffhq_quad(chosen.points)
+            else:
+                quad = whole_quad(pixels.shape) if kind == "none" else square_quad(pixels.shape, box)
+            face = AlignedFace.crop(pixels, quad, PREVIEW_SIZE, kind)
+            arrays = {"pixels": face.pixels, "quad": face.quad, **points}
+            record = Record("face", arrays, alignment_settings(which, kind, box))
+            self.files.write("face", record, self.files.digests(self.files.photo))
         return face
+
+    @property
+    def alignment(self) -> Alignment:
+        """How the session's crop was cut."""
+        kind: Alignment = self.files.read("face").settings.get("align", "face")
+        return kind
 
     # --- invert --------------------------------------------------------------------------------------------
 
@@ -93,6 +117,11 @@ class EditSession:
         With `only_if_needed`, a result that is there, finished and made with the same settings is kept.
         """
         base = load_generator(generator, self.device)
+        if base.alignment in ("square", "none") and self.alignment == "face":
+            raise StaleResult(
+                f'{generator} knows pictures cut as "{base.alignment}", and the session holds a face: '
+                f"run `photodrag align {self.folder} --align {base.alignment}` first"
+            )
         perceptual = self._perceptual(base)
         measured = {"perceptual": perceptual.name, "perceptual_size": perceptual.size}
         searched = {"generator": generator, "generator_sha256": base.sha256, **measured, **asdict(self.config.pivot)}
@@ -245,7 +274,8 @@ class EditSession:
 
     def face(self, size: int) -> AlignedFace:
         """The aligned face, cut from the photo at size x size pixels."""
-        return AlignedFace.crop(self.photo.pixels, self.files.read("face").arrays["quad"], size)
+        record = self.files.read("face")
+        return AlignedFace.crop(self.photo.pixels, record.arrays["quad"], size, record.settings.get("align", "face"))
 
     def landmarks(self, *, of_photo: bool = False) -> np.ndarray:
         """The face's 68 landmarks [68, 2] in the current result, or in the photo. Raises BadEdit for none."""
@@ -308,3 +338,8 @@ class EditSession:
         default: PerceptualName = "st-lpips-vgg" if generator.name == "embedded" else "auto"
         size = self.config.perceptual_size or min(256, generator.resolution // 2)
         return load_perceptual(self.config.perceptual or default, self.device, size=size)
+
+
+def alignment_settings(which: str, kind: Alignment, box: Box | None) -> dict[str, Any]:
+    """What a session keeps about how its crop was cut."""
+    return {"which": which} if kind == "face" else {"align": kind, "box": list(box) if box else None}

@@ -13,7 +13,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from align import FaceIndexError, NoFaceFound, PhotoError
+from align import Alignment, BadBox, Box, FaceIndexError, NoFaceFound, PhotoError
 from drag import BadEdit, DragStep
 from inversion import PivotStep, TuneStep
 from pipeline.config import Config
@@ -23,7 +23,7 @@ from pipeline.lock import SessionBusy
 from pipeline.progress import S
 from pipeline.record import CorruptRecord, NotWritten
 from pipeline.session import EditSession
-from weights import BadName, WeightsCorrupt, WeightsMissing
+from weights import BadName, WeightsCorrupt, WeightsMissing, find_generator, metadata_of
 
 
 class BadDevice(ValueError):
@@ -36,7 +36,7 @@ class BadAddress(ValueError):
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 USER_ERRORS = (
-    BadAddress, BadDevice,
+    BadAddress, BadBox, BadDevice,
     BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy,
     StaleResult, WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
@@ -56,6 +56,16 @@ GeneratorName = Annotated[
         metavar="NAME|PATH",
         help='"embedded", one that `photodrag weights list` shows, or the path of a .safetensors, .pkl or .pt file.',
     ),
+]
+Cut = Annotated[
+    Literal["auto", "face", "square", "none"],
+    tyro.conf.arg(
+        help="face: as FFHQ cuts faces; square: the largest square in the middle, or --box; none: the whole photo; "
+        "auto: what the generator was trained on, a face where it doesn't say."
+    ),
+]
+BoxText = Annotated[
+    str | None, tyro.conf.arg(metavar="X,Y,W,H", help="The part of the photo to cut out, for --align square.")
 ]
 Settings = Annotated[Config, tyro.conf.arg(name="")]
 
@@ -91,6 +101,27 @@ def parse_drags(drags: list[str]) -> tuple[np.ndarray, np.ndarray]:
         points.append([float(value) for value in match.groups()])
     both = np.array(points).reshape(-1, 2, 2)
     return both[:, 0], both[:, 1]
+
+
+def pick_cut(cut: str, box: str | None, face: str, generator: str) -> tuple[Alignment, Box | None]:
+    """How to cut the photo: as asked, else as the generator says. Raises BadBox where options contradict."""
+    kind: Any = cut
+    if cut == "auto":
+        kind = "square" if box else metadata_of(find_generator(generator)).get("alignment") or "face"
+    if box and kind != "square":
+        raise BadBox(f"--box goes with --align square, not with {kind}")
+    if face != "largest" and kind != "face":
+        raise BadBox(f"--face picks a face, and --align {kind} looks for none: leave one of them out")
+    return kind, parse_box(box) if box else None
+
+
+def parse_box(text: str) -> Box:
+    """ "10,20,300,300" -> left, top, width, height. Raises BadBox."""
+    try:
+        left, top, width, height = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadBox(f'--box "{text}" is not x,y,w,h, as in 120,80,640,640') from None
+    return left, top, width, height
 
 
 def pick_device(name: Device) -> torch.device:

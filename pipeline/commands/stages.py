@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 
 from pipeline.commands.asking import AskingMore
-from pipeline.commands.common import Common, GeneratorName, bar, say
+from pipeline.commands.common import BoxText, Common, Cut, GeneratorName, bar, pick_cut, say
 from pipeline.edits import Anchor
-from pipeline.session import EditSession
+from pipeline.session import EditSession, alignment_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +24,21 @@ class Align(Common):
     """The photo; not needed when the session has it already."""
     face: str = "largest"
     """Which face: "largest", or its number as `photodrag faces` shows it."""
+    align: Cut = "auto"
+    box: BoxText = None
+    generator: GeneratorName = "embedded"
 
     def run(self) -> None:
+        kind, box = pick_cut(self.align, self.box, self.face, self.generator)
         session = self.open(self.session)
         if self.photo is not None:
             session.add_photo(self.photo)
-        kept = self.photo is not None and session.files.is_done("face", {"which": self.face})
-        face = session.face(512) if kept else session.align(self.face)  # a photo that is put back changes nothing
-        say(f"face of {face.scale * face.size:.0f} px: next `photodrag invert {self.session}`")
+        asked = alignment_settings(self.face, kind, box)
+        kept = self.photo is not None and session.files.is_done("face", asked)  # a photo put back changes nothing
+        face = session.face(512) if kept else session.align(self.face, kind=kind, box=box)
+        named = "" if self.generator == "embedded" else f" --generator {self.generator}"
+        what = "face" if kind == "face" else "square"
+        say(f"{what} of {face.scale * face.size:.0f} px: next `photodrag invert {self.session}{named}`")
 
 
 @dataclass(frozen=True, kw_only=True)
