@@ -44,7 +44,7 @@ from pipeline.folder import SessionFolder, StaleResult
 from pipeline.history import Entry, History
 from pipeline.progress import keep_last
 from pipeline.record import Record
-from weights import Generator, load_generator, sha256_of, to_image, to_pixels
+from weights import Generator, load_generator, pack_tuning, sha256_of, to_image, to_pixels, unpack_tuning
 
 PREVIEW_SIZE = 512  # of the crop kept in face.safetensors, for people to look at
 
@@ -143,16 +143,14 @@ class EditSession:
         yield from keep_last(pivot(base, target, perceptual, self.config.pivot, start), save)
 
     def _tune(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[TuneStep]:
-        before = dict(base.network.synthesis.named_parameters())
+        latent = torch.from_numpy(self.files.read("pivot").arrays["latent"]).to(self.device)
 
         def save(step: TuneStep) -> None:
-            # The difference to the base is small, so half precision holds it to far below a pixel's step.
-            arrays = {name: (new - before[name]).half().cpu().numpy() for name, new in step.weights.items()}
+            arrays, share = pack_tuning(base, step.weights, latent)
             done = {"done": step.arrived or step.index == step.limit, "score": step.score}
             made_from = self.files.digests(self.files.file("pivot"), self.files.file("face"))
-            self.files.write("tuned", Record("tuned", arrays, {**settings, **done}), made_from)
+            self.files.write("tuned", Record("tuned", arrays, {**settings, **done, "share": share}), made_from)
 
-        latent = torch.from_numpy(self.files.read("pivot").arrays["latent"]).to(self.device)
         target = to_image(self.face(base.resolution).pixels, self.device)
         yield from keep_last(tune(base, latent, target, perceptual, self.config.tune), save)
 
@@ -303,8 +301,7 @@ class EditSession:
         digest = sha256_of(self.files.file("tuned"))
         if self._inversion is None or self._inversion[0] != digest:
             base = self._base_generator()
-            before = dict(base.network.synthesis.named_parameters())
-            weights = {name: before[name] + torch.from_numpy(d).to(self.device) for name, d in tuned.arrays.items()}
+            weights = unpack_tuning(base, tuned.arrays, tuned.settings.get("share", 1.0))
             latent = torch.from_numpy(pivoted.arrays["latent"]).to(self.device)
             self._inversion = (digest, Inversion(latent, base.tuned(weights)))
         return self._inversion[1]

@@ -1,6 +1,7 @@
 """The trained networks and their files."""
 
 from weights.checkpoints import Checkpoint, Unsupported, read_checkpoint
+from weights.delta import pack_tuning, unpack_tuning
 from weights.generator import Generator, save_generator
 from weights.hub import WeightsCorrupt, WeightsMissing, cache_folder, cached, check, download, fetch, sha256_of
 from weights.images import to_image, to_pixels
@@ -22,5 +23,6 @@ __all__ = [
     "KNOWN", "LPIPS_TRUNKS", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "StyleGAN2",
     "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "cache_folder", "cached", "check", "download",
     "fetch", "find_generator", "generator_file", "import_generator", "imported", "load_generator", "metadata_of",
-    "read_checkpoint", "remove", "save_generator", "sha256_of", "to_image", "to_pixels", "verify_generator",
+    "pack_tuning", "read_checkpoint", "remove", "save_generator", "sha256_of", "to_image", "to_pixels",
+    "unpack_tuning", "verify_generator",
 ]  # fmt: skip
