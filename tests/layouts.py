@@ -1,7 +1,8 @@
 """Writes a StyleGAN2 in the layouts of other people's programs, for tests to read.
 
-No code of theirs is here: stubs take the names of their classes while a pickle is written, and the source that NVIDIA's
-pickles carry is a trap, a program that would leave a file if anything ran it.
+No code of theirs is here: stubs take the names of their classes while a pickle is written, and the source in NVIDIA's
+pickles carry is a trap, a program that would leave a file if anything ran it. benchmarks/official_checkpoints.py holds
+them against the programs themselves.
 """
 
 import collections

@@ -10,6 +10,7 @@ import torch
 from conftest import small_generator
 from layouts import dump, persistent, rosinality, save
 from local_server import Server
+from safetensors import SafetensorError
 
 import weights
 from pipeline.cli import main
@@ -17,6 +18,7 @@ from weights import (
     KNOWN,
     BadName,
     KnownFile,
+    NotSaved,
     WeightsCorrupt,
     WeightsMissing,
     generator_file,
@@ -102,6 +104,21 @@ def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(WeightsCorrupt, match="discriminator only"):
         import_generator(tmp_path / "d.pkl", "d")
     assert imported() == []
+
+
+def test_a_cache_that_cannot_be_written_is_told(pickled: Path, monkeypatch, tmp_path: Path) -> None:
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(weights.hub, "save_file", full)
+    with pytest.raises(NotSaved, match=r"No space left.*PHOTODRAG_CACHE"):
+        import_generator(pickled, "cats")
+    assert imported() == [] and not list(generator_file("cats").parent.glob("*.part"))
+    (tmp_path / "a-file").write_bytes(b"")
+    monkeypatch.setenv("PHOTODRAG_CACHE", str(tmp_path / "a-file"))
+    with pytest.raises(NotSaved, match="move the cache with PHOTODRAG_CACHE"):
+        import_generator(pickled, "cats")
 
 
 # --- the commands -------------------------------------------------------------------------------------------------

@@ -3,7 +3,17 @@
 from weights.checkpoints import Checkpoint, Unsupported, read_checkpoint
 from weights.delta import pack_tuning, unpack_tuning
 from weights.generator import Generator, save_generator
-from weights.hub import WeightsCorrupt, WeightsMissing, cache_folder, cached, check, download, fetch, sha256_of
+from weights.hub import (
+    NotSaved,
+    WeightsCorrupt,
+    WeightsMissing,
+    cache_folder,
+    cached,
+    check,
+    download,
+    fetch,
+    sha256_of,
+)
 from weights.images import to_image, to_pixels
 from weights.library import (
     BadName,
@@ -20,7 +30,7 @@ from weights.registry import KNOWN, LPIPS_TRUNKS, Alignment, KnownFile
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 __all__ = [
-    "KNOWN", "LPIPS_TRUNKS", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "StyleGAN2",
+    "KNOWN", "LPIPS_TRUNKS", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "NotSaved", "StyleGAN2",
     "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "cache_folder", "cached", "check", "download",
     "fetch", "find_generator", "generator_file", "import_generator", "imported", "load_generator", "metadata_of",
     "pack_tuning", "read_checkpoint", "remove", "save_generator", "sha256_of", "to_image", "to_pixels",

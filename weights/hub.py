@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 from platformdirs import user_cache_path
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -40,6 +41,10 @@ class WeightsMissing(FileNotFoundError):
 
 class WeightsCorrupt(ValueError):
     """A file of weights is not what it should be."""
+
+
+class NotSaved(OSError):
+    """A file of weights could not be written; what was there before still is."""
 
 
 class _Broken(OSError):
@@ -215,7 +220,14 @@ def check(path: Path, known: KnownFile, target: Path | None = None) -> Path:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """A safetensors file, all or nothing: a stop in the middle leaves the old one."""
+    """A safetensors file, all or nothing: a stop in the middle leaves the old one. Raises NotSaved."""
     partial = path.with_name(path.name + ".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise NotSaved(
+            f"{path} could not be written ({error}): free some space, or move the cache with PHOTODRAG_CACHE"
+        ) from error

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from weights.checkpoints import read_checkpoint
 from weights.generator import EMBEDDED, Generator, read_generator, save_generator
-from weights.hub import WeightsCorrupt, WeightsMissing, cache_folder, cached, check, sha256_of
+from weights.hub import NotSaved, WeightsCorrupt, WeightsMissing, cache_folder, cached, check, sha256_of
 from weights.registry import KNOWN, KnownFile
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -108,10 +108,17 @@ def _convert(path: Path, target: Path, known: KnownFile | None) -> Path:
     facts |= {"source": path.name, "source_sha256": sha256_of(path)}
     if known:
         facts |= {"alignment": known.alignment or "", "domain": known.domain, "licence": known.licence}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f"{target.name}.lock")):
-        save_generator(network, target, torch.float32, facts)  # whole precision: the picture is the published one
-        target.with_suffix(".sha256").write_text(sha256_of(target) + "\n")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f"{target.name}.lock")):
+            save_generator(network, target, torch.float32, facts)  # whole precision: the picture is the published one
+            target.with_suffix(".sha256").write_text(sha256_of(target) + "\n")
+    except OSError as error:
+        if isinstance(error, NotSaved):
+            raise
+        raise NotSaved(
+            f"{target.parent} cannot be written to ({error}): move the cache with PHOTODRAG_CACHE"
+        ) from error
     return target
 
 

@@ -23,7 +23,7 @@ from pipeline.lock import SessionBusy
 from pipeline.progress import S
 from pipeline.record import CorruptRecord, NotWritten
 from pipeline.session import EditSession
-from weights import BadName, WeightsCorrupt, WeightsMissing, find_generator, metadata_of
+from weights import BadName, NotSaved, WeightsCorrupt, WeightsMissing, find_generator, metadata_of
 
 
 class BadDevice(ValueError):
@@ -37,8 +37,8 @@ class BadAddress(ValueError):
 Device = Literal["auto", "cpu", "cuda", "mps"]
 USER_ERRORS = (
     BadAddress, BadBox, BadDevice,
-    BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotWritten, PhotoError, SessionBusy,
-    StaleResult, WeightsCorrupt, WeightsMissing,
+    BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotSaved, NotWritten, PhotoError,
+    SessionBusy, StaleResult, WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
 NEAR = 2.0  # pixels of a 512-pixel face: what many points that pull at each other leave is no failure
 LABELS: dict[type, str] = {PivotStep: "pivot", TuneStep: "tune", DragStep: "drag"}

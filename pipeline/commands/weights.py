@@ -93,15 +93,22 @@ class Fetch:
             say(f"{generator_file(known.name)}: here already")
             return
         if not cached(known).is_file():
-            with tqdm(desc=known.name, unit="B", unit_scale=True, total=known.bytes or None) as bar:
-                for received in download(known, offline=self.offline):
-                    bar.total = received.limit
-                    bar.update(received.index - bar.n)
+            self._download(known)
         path = check(cached(known), known)
         if known.kind == "generator":
             path = import_generator(path, known.name)
             say(f"imported: use it with --generator {known.name}")
         say(f"{path}: here")
+
+    def _download(self, known: KnownFile) -> None:
+        steps = download(known, offline=self.offline)
+        first = next(steps, None)  # what can't be fetched is told before there is a bar
+        if first is None:
+            return  # another process had it by then
+        with tqdm(desc=known.name, unit="B", unit_scale=True, total=first.limit, initial=first.index) as bar:
+            for received in steps:
+                bar.total = received.limit
+                bar.update(max(received.index - bar.n, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
