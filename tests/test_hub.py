@@ -168,6 +168,8 @@ def test_what_is_nowhere_is_missing(server: Server) -> None:
         fetch(server.known, offline=True)
     with pytest.raises(WeightsMissing, match="refused"):
         get(dataclasses.replace(server.known, url="http://127.0.0.1:9/none"))
+    with pytest.raises(WeightsMissing, match="there is no network"):
+        next(download(dataclasses.replace(server.known, url="http://nowhere.invalid/none"), waits=(60.0,)))
 
 
 def test_a_full_disk_is_told_and_what_came_is_kept(server: Server, cache: Path, monkeypatch) -> None:

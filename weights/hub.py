@@ -12,6 +12,7 @@ import http.client
 import logging
 import os
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -82,6 +83,8 @@ def fetch(known: KnownFile, *, also_in: tuple[Path, ...] = (), offline: bool = F
     for folder in (cache_folder(), *also_in):
         if (folder / known.file_name).is_file():
             return check(folder / known.file_name, known)
+    if not offline:
+        log.info("fetching %s: %s, %s", known.name, known.size, known.licence)
     deque(download(known, offline=offline), maxlen=0)
     return cached(known)
 
@@ -167,6 +170,8 @@ def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
             raise _Broken(f"the server says {error.code} {error.reason}") from error
         raise
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        if isinstance(getattr(error, "reason", None), socket.gaierror):
+            raise OSError("there is no network, or no such server") from error  # asking again would not help
         raise _Broken(str(getattr(error, "reason", error)) or type(error).__name__) from error
 
 
