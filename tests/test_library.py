@@ -29,6 +29,7 @@ from weights import (
     sha256_of,
     verify_generator,
 )  # fmt: skip
+from weights.encoder import Encoder, save_encoder
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -66,6 +67,17 @@ def test_our_own_files_are_imported_too(tmp_path: Path) -> None:
     assert same(load_generator(tmp_path / "ours.pkl"))
     import_generator(tmp_path / "ours.pkl", "ours")
     assert same(load_generator("ours"))
+
+
+def test_an_encoder_comes_along(tmp_path: Path) -> None:
+    network = small_generator(16).network
+    save_generator(network, tmp_path / "ours.safetensors")
+    digest = sha256_of(tmp_path / "ours.safetensors")
+    save_encoder(Encoder(network.config), tmp_path / "ours-encoder.safetensors", digest)
+    import_generator(tmp_path / "ours.safetensors", "ours")
+    generator = load_generator("ours")
+    assert generator.encoder is not None and generator.sha256 == digest and imported() == ["ours"]
+    assert len(weights.remove("ours")) == 3 and imported() == []
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "embedded", "x.pkl", "-x", "a b", "ü"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import safetensors
@@ -11,6 +12,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from weights.checkpoints import read_checkpoint
+from weights.encoder import encoder_path
 from weights.generator import EMBEDDED, Generator, read_generator, save_generator
 from weights.hub import NotSaved, WeightsCorrupt, WeightsMissing, cache_folder, cached, check, sha256_of
 from weights.registry import KNOWN, KnownFile
@@ -43,7 +45,7 @@ def find_generator(name_or_path: str) -> Path:
     known = KNOWN.get(name_or_path)
     if known and known.kind == "generator":
         if cached(known).is_file():
-            return import_generator(check(cached(known), known), known.name)
+            return import_generator(check(cached(known), known), known.name, overwrite=True)
         raise WeightsMissing(
             f"{known.name} is not here yet: run `photodrag weights fetch {known.name}` ({known.size}, {known.licence})"
         )
@@ -64,7 +66,8 @@ def generator_file(name: str) -> Path:
 
 def imported() -> list[str]:
     """The names of the imported generators."""
-    return sorted(path.stem for path in generators_folder().glob("*.safetensors") if NAME.fullmatch(path.stem))
+    files = generators_folder().glob("*.safetensors")
+    return sorted(path.stem for path in files if not path.stem.endswith("-encoder"))
 
 
 def is_ours(path: Path) -> bool:
@@ -78,7 +81,7 @@ def import_generator(path: Path, name: str, *, overwrite: bool = False) -> Path:
 
     Raises BadName where that can't be a name or is taken; WeightsMissing, WeightsCorrupt as `read_checkpoint` does.
     """
-    if not NAME.fullmatch(name) or name == "embedded" or Path(name).suffix in (".safetensors", ".pkl", ".pt"):
+    if not NAME.fullmatch(name) or name == "embedded" or name.endswith(("-encoder", ".safetensors", ".pkl", ".pt")):
         raise BadName(f'"{name}" is no name for a generator: letters, digits, ".", "-" and "_", as in my-cats')
     if not path.is_file():
         raise WeightsMissing(f"there is no file {path}")
@@ -99,27 +102,37 @@ def _converted(path: Path) -> Path:
 
 
 def _convert(path: Path, target: Path, known: KnownFile | None) -> Path:
-    if is_ours(path):
-        generator = read_generator(path, path.name)
-        network, facts = generator.network, metadata_of(path)
-    else:
-        checkpoint = read_checkpoint(path)
-        network, facts = checkpoint.network, {"family": checkpoint.family}
-    facts |= {"source": path.name, "source_sha256": sha256_of(path)}
-    if known:
-        facts |= {"alignment": known.alignment or "", "domain": known.domain, "licence": known.licence}
+    """Brings a checkpoint into the cache: other people's converted, our own copied as it is, with its encoder."""
+    checkpoint = None if is_ours(path) else read_checkpoint(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f"{target.name}.lock")):
-            save_generator(network, target, torch.float32, facts)  # whole precision: the picture is the published one
+            if checkpoint is None:
+                _copy(path, target)
+            else:
+                facts = {"family": checkpoint.family, "source": path.name, "source_sha256": sha256_of(path)}
+                if known:
+                    facts |= {"alignment": known.alignment or "", "domain": known.domain, "licence": known.licence}
+                # In whole precision, so that the picture is the published one.
+                save_generator(checkpoint.network, target, torch.float32, facts)
             target.with_suffix(".sha256").write_text(sha256_of(target) + "\n")
+    except NotSaved:
+        raise
     except OSError as error:
-        if isinstance(error, NotSaved):
-            raise
-        raise NotSaved(
-            f"{target.parent} cannot be written to ({error}): move the cache with PHOTODRAG_CACHE"
-        ) from error
+        told = (
+            f"{target.parent} cannot be written to ({error}): free some space, or move the cache with PHOTODRAG_CACHE"
+        )
+        raise NotSaved(told) from error
     return target
+
+
+def _copy(path: Path, target: Path) -> None:
+    read_generator(path, path.name)  # so that only what can be read is taken in
+    for source, end in ((encoder_path(path), encoder_path(target)), (path, target)):
+        if source.is_file():
+            partial = end.with_name(f"{end.name}.part")
+            shutil.copyfile(source, partial)
+            partial.replace(end)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -146,7 +159,9 @@ def remove(name: str) -> list[Path]:
 
     The sum of a download that nobody published is kept, so that the next one is checked against it.
     """
-    files = [generator_file(name), generator_file(name).with_suffix(".sha256")] if NAME.fullmatch(name) else []
+    files = []
+    if NAME.fullmatch(name):
+        files = [generator_file(name), generator_file(name).with_suffix(".sha256"), encoder_path(generator_file(name))]
     if name in KNOWN:
         download = cached(KNOWN[name])
         files += [download, *(download.with_name(download.name + end) for end in (".part", ".part.tag", ".rejected"))]

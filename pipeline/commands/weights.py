@@ -96,7 +96,7 @@ class Fetch:
             self._download(known)
         path = check(cached(known), known)
         if known.kind == "generator":
-            path = import_generator(path, known.name)
+            path = find_generator(known.name)
             say(f"imported: use it with --generator {known.name}")
         say(f"{path}: here")
 
