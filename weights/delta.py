@@ -39,7 +39,9 @@ def pack_tuning(base: Generator, weights: Mapping[str, Tensor], latent: Tensor) 
         off = float((drawn - wanted).abs().max()) * 127.5
         if off <= HALF or share <= FINE:
             break
-        share *= 2.0 ** math.floor(math.log2(HALF / off))  # what is off grows with the step
+        # What is off grows with the step, but not evenly: while steps are as large as the changes, rounding takes part
+        # of the tuning away. So not too far at once.
+        share *= 2.0 ** max(-2, math.floor(math.log2(HALF / off)))
     return {name: _pack(part) for name, part in rounded.items()}, share
 
 
