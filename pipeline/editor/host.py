@@ -61,6 +61,7 @@ from weights import Generator, load_generator
 log = logging.getLogger(__name__)
 MIME = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".heic": "image/heic", ".heif": "image/heif"}
 GESTURE_SLIDERS = [{"name": name, "help": g.help, "low": g.low, "high": g.high} for name, g in GESTURES.items()]
+EVERY = 0.1  # seconds between two steps that are told: a browser takes from the steps what it draws with
 EACH = ("problem", "file", "note")  # kinds of which every message counts; of the others the newest
 
 
@@ -301,18 +302,21 @@ class Host:
         handles, targets, mask = self._asked(request)
         parent = None if request.from_photo else session.current_edit
         below, step = layers_below(parent, mask, request.anchor), None
-        started, view = time.monotonic(), self._current_view()
+        started, due, view = time.monotonic(), 0.0, self._current_view()
         try:
             with _closed(
                 session.drag(handles, targets, mask, anchor=request.anchor, from_photo=request.from_photo)
             ) as steps:
                 for step in steps:
-                    self._tell_step(step, view, targets, time.monotonic() - started)
+                    if time.monotonic() >= due:
+                        self._tell_step(step, view, targets, time.monotonic() - started)
+                        due = time.monotonic() + EVERY
                     layers = (*below, Layer(step.latent, mask))
                     self._offer(partial(self._tell_frame, self._serial, view, layers))
                     yield
         finally:
             if step is not None:
+                self._tell_step(step, view, targets, time.monotonic() - started)
                 self._look()
                 self._tell("note", {"text": told(step), "state": step.state})
 
