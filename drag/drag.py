@@ -2,7 +2,8 @@
 
 Each step asks the features around every handle to shift a little towards its target (motion supervision), moves
 the latent, and looks where the handles went (tracking). Lengths are in pixels of a 512-pixel face and scale with
-the resolution. The network runs only as far as the block that is read, and gradients reach only the free rows.
+the resolution. The network runs only near the handles and as far as the block that is read; what may not move is held
+in the map that the free rows make, from which everything behind it follows.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drag.edit import DragEdit
-from drag.points import disc, sample, square, track
-from weights import Generator
+from drag.points import cells_of, disc, sample, square, track
+from weights import Generator, Windows
 
 State = Literal["moving", "arrived", "stuck"]
 NEARER = 0.1  # pixels of a 512-pixel face that count as having come nearer
@@ -91,6 +92,8 @@ def drag(
     block = min(config.block, size // 2)
     device = generator.device
     patch = disc(config.motion_radius * pixel, pixel, device)  # [K, 2]
+    sight = config.track_radius * pixel
+    reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     few = len(handles) <= 5
@@ -98,37 +101,55 @@ def drag(
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
     rows = latent[: config.rows].clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([rows], lr=config.learning_rate * generator.spread)
+    adam = Adam(rows, config.learning_rate * generator.spread)
+    reader = generator.reader(latent, config.rows, block)
     with torch.no_grad():
-        first = generator.features(latent[None], block)  # [1, C, f, f]
-        held = first if anchor is None else generator.features(anchor.clone()[None], block)
-    references = sample(first, handles, size)  # [N, C]
-    reach = config.track_radius * pixel
-    around = handles[:, None] + square(reach, pixel, device)  # [N, K, 2]
-    other = (sample(first, around, size) - references[:, None]).square().mean([1, 2]).sqrt()  # [N] of other places
-    fixed = None if edit.movable is None else fixed_cells(edit.movable, block).to(first)
+        shape = reader.shape(rows)  # [1, C, r, r]
+        held = shape if anchor is None else reader.shape(anchor.clone()[: config.rows])
+        first = reader.near(shape, cells_of(handles, size, block), reach)
+    references = sample(first, handles[:, None], size)  # [N, 1, C]
+    around = handles[:, None] + square(sight, pixel, device)  # [N, K, 2]
+    other = (sample(first, around, size) - references).square().mean([1, 2]).sqrt()  # [N] of other places
+    fixed = None if edit.movable is None else fixed_cells(edit.movable, shape.shape[-1]).to(shape)
     match = torch.zeros_like(other)
     watch = Watch(config.patience, config.unlike or (1.0 if few else math.inf))
 
     for index in range(config.steps + 1):
         with torch.enable_grad():
-            whole = torch.cat([rows, latent[config.rows :]])
-            features = generator.features(whole[None], block)
+            shape = reader.shape(rows)
+            features = reader.near(shape, cells_of(handles, size, block), reach)
             if index:
-                handles, match = track(features.detach(), handles, references, reach, pixel, size)
+                handles, match = track(features.detach(), handles, references, sight, pixel, size)
             loss = motion_loss(features, handles, targets, patch, pixel, size)
             if fixed is not None:
-                loss = loss + config.mask_weight * ((features - held).abs() * fixed).mean()
+                loss = loss + config.mask_weight * ((shape - held).abs() * fixed).mean()
         left = (handles - targets).norm(dim=1) / pixel  # [N]
         state: State = "arrived" if bool((left <= within).all()) else "moving"
         # In this order, off the device and then to float64: not every device knows it.
         where, unlike = handles.cpu().double().numpy(), (match / other).cpu().double().numpy()
-        step = watch.judge(DragStep(index, config.steps, left.mean().item(), whole.detach(), where, unlike, state))
+        whole = torch.cat([rows.detach(), latent[config.rows :]])
+        step = watch.judge(DragStep(index, config.steps, left.mean().item(), whole, where, unlike, state))
         yield step
         if step.state != "moving":
             return
-        (rows.grad,) = torch.autograd.grad(loss, [rows])
-        optimizer.step()
+        (gradient,) = torch.autograd.grad(loss, [rows])
+        rows = adam.step(rows.detach(), gradient).requires_grad_(True)
+
+
+class Adam:
+    """Kingma and Ba 2015, arXiv 1412.6980. torch's own takes a second to import, as long as a whole drag."""
+
+    def __init__(self, start: Tensor, learning_rate: float):
+        self.learning_rate, self.steps = learning_rate, 0
+        self.mean, self.square = torch.zeros_like(start), torch.zeros_like(start)
+
+    def step(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """x after one step along its gradient."""
+        self.steps += 1
+        self.mean = self.mean.lerp(gradient, 0.1)
+        self.square = self.square.lerp(gradient.square(), 0.001)
+        mean, square = self.mean / (1 - 0.9**self.steps), self.square / (1 - 0.999**self.steps)
+        return x - self.learning_rate * mean / (square.sqrt() + 1e-8)
 
 
 @dataclass
@@ -150,7 +171,7 @@ class Watch:
         return replace(self.nearest, index=step.index, state="stuck")
 
 
-def motion_loss(features: Tensor, handles: Tensor, targets: Tensor, patch: Tensor, step: float, size: int) -> Tensor:
+def motion_loss(features: Windows, handles: Tensor, targets: Tensor, patch: Tensor, step: float, size: int) -> Tensor:
     """Motion supervision (equation 1): features a step nearer to the target should be as those here are now.
 
     Sums over handles the mean over patch and channels, as the official code does (the paper sums). A handle

@@ -1,7 +1,7 @@
 """Points in feature maps: where they look, what they see, and where what they saw went (DragGAN, section 3.2).
 
-Points are (x, y) in pixels of the *image*, pixel centres at integers; a feature map [1, C, f, f] covers the same
-square whatever its f, and is read between its cells, so it is never resized to the image.
+Points are (x, y) in pixels of the *image*, pixel centres at integers. Features are windows of a map [C, f, f] that
+covers the same square whatever its f, and are read between its cells, so they are never resized to the image.
 """
 
 from __future__ import annotations
@@ -12,13 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weights import Windows
 
-def sample(features: Tensor, points: Tensor, size: int) -> Tensor:
-    """Bilinear features [..., C] of a map [1, C, f, f] at points [..., 2] of a size x size image; clamped."""
-    # In grid_sample's coordinates the image's edges are -1 and 1, and pixel p has its centre at (2p + 1) / size - 1.
-    grid = ((2 * points + 1) / size - 1).reshape(1, 1, -1, 2).to(features.dtype)
-    seen = F.grid_sample(features, grid, mode="bilinear", padding_mode="border", align_corners=False)  # [1, C, 1, K]
-    return seen[0, :, 0].T.reshape(*points.shape[:-1], -1)
+
+def sample(features: Windows, points: Tensor, size: int) -> Tensor:
+    """Bilinear features [N, K, C] at points [N, K, 2] of a size x size image; clamped at its rim."""
+    values, side = features.values, features.values.shape[-1]
+    cells = cells_of(points, size, features.cells).clamp(0, features.cells - 1) - features.corners[:, None]
+    # In grid_sample's coordinates the outer edges are -1 and 1, and cell c has its centre at (2c + 1) / side - 1.
+    grid = ((2 * cells + 1) / side - 1).to(values.dtype).reshape(len(values), 1, -1, 2)
+    seen = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return seen[:, :, 0].transpose(1, 2).reshape(*points.shape[:2], -1)
+
+
+def cells_of(points: Tensor, size: int, cells: int) -> Tensor:
+    """The same points of a size x size image in a map of cells x cells."""
+    return (points + 0.5) * (cells / size) - 0.5
 
 
 def disc(radius: float, spacing: float, device: torch.device | str = "cpu") -> Tensor:
@@ -36,18 +45,18 @@ def square(radius: float, spacing: float, device: torch.device | str = "cpu") ->
 
 
 def track(
-    features: Tensor, points: Tensor, references: Tensor, radius: float, spacing: float, size: int
+    features: Windows, points: Tensor, references: Tensor, radius: float, spacing: float, size: int
 ) -> tuple[Tensor, Tensor]:
-    """Where the points [N, 2] are now, and how far [N] what is seen there is from their references [N, C].
+    """Where the points [N, 2] are now, and how far [N] what is seen there is from their references [N, 1, C].
 
     Of a square of `radius` around each point, on a grid of `spacing`, the place whose features are nearest (L2, as
     the official code; equation 2 has L1). Then between the grid's points: the squared distance of what is read
     bilinearly is a parabola along each axis, and the point goes to its bottom.
     """
-    window = square(radius, spacing, features.device)  # [K, 2]
+    window = square(radius, spacing, points.device)  # [K, 2]
     side = math.isqrt(len(window))
     candidates = (points[:, None] + window).clamp(-0.5, size - 0.5)  # [N, K, 2]
-    distance = (sample(features, candidates, size) - references[:, None]).square().mean(-1)  # [N, K]
+    distance = (sample(features, candidates, size) - references).square().mean(-1)  # [N, K]
     nearest, best = distance.min(1)
     each, row, column = torch.arange(len(points), device=points.device), best // side, best % side
     distance = distance.view(-1, side, side)

@@ -13,7 +13,7 @@ from align import AlignedFace, ffhq_quad
 from drag import DragConfig
 from inversion import PivotConfig, TuneConfig
 from pipeline import Config, EditSession, finish
-from weights import Generator, StyleGAN2, StyleGAN2Config, save_generator
+from weights import Generator, StyleGAN2, StyleGAN2Config, Windows, save_generator
 
 DATA = Path(__file__).parent / "data"
 
@@ -70,10 +70,27 @@ class BlobGenerator:
     def render(self, latents: torch.Tensor) -> torch.Tensor:
         return self.features(latents, self.resolution)[:, :3] * 2 - 1 + latents[:, 2:].sum() * 0.01
 
+    def reader(self, latent: torch.Tensor, rows: int, block: int) -> "BlobReader":
+        return BlobReader(self, block)
+
     def latent_at(self, x: float, y: float) -> torch.Tensor:
         latent = torch.zeros(self.num_ws, self.w_dim)
         latent[0] = torch.tensor([x, y])
         return latent
+
+
+@dataclass(frozen=True)
+class BlobReader:
+    """Reads a BlobGenerator's whole map: it has no layers to stop between."""
+
+    blobs: BlobGenerator
+    block: int
+
+    def shape(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.blobs.features(rows[None], self.block)
+
+    def near(self, shape: torch.Tensor, points: torch.Tensor, reach: float) -> Windows:
+        return Windows.whole(shape)
 
 
 def lisa_face(size: int) -> AlignedFace:

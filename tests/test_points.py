@@ -4,27 +4,28 @@ import pytest
 import torch
 
 from drag import disc, motion_loss, sample, square, track
+from weights import Windows
 
 
-def ramp(size: int = 5) -> torch.Tensor:
+def ramp(size: int = 5) -> Windows:
     """[1, 2, 5, 5]: the first channel is x, the second y."""
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    return torch.stack([x, y])[None].float()
+    return Windows.whole(torch.stack([x, y])[None].float())
 
 
 def test_sample_reads_between_cells() -> None:
     points = torch.tensor([[0.0, 0.0], [1.5, 2.0], [3.25, 0.5]])
-    torch.testing.assert_close(sample(ramp(), points, 5), points)
+    torch.testing.assert_close(sample(ramp(), points[None], 5)[0], points)
 
 
 def test_sample_follows_the_half_pixel_rule() -> None:
     """A map of 5 cells over a picture of 10 pixels: pixel p is at cell (p + 0.5) / 2 - 0.5."""
     points = torch.tensor([[4.5, 4.5], [2.5, 6.5], [0.5, 0.5]])
-    torch.testing.assert_close(sample(ramp(), points, 10), torch.tensor([[2.0, 2.0], [1.0, 3.0], [0.0, 0.0]]))
+    torch.testing.assert_close(sample(ramp(), points[None], 10)[0], torch.tensor([[2.0, 2.0], [1.0, 3.0], [0.0, 0.0]]))
 
 
 def test_sample_is_clamped_at_the_rim() -> None:
-    torch.testing.assert_close(sample(ramp(), torch.tensor([[-3.0, 9.0]]), 5), torch.tensor([[0.0, 4.0]]))
+    torch.testing.assert_close(sample(ramp(), torch.tensor([[[-3.0, 9.0]]]), 5), torch.tensor([[[0.0, 4.0]]]))
 
 
 def test_disc_and_square() -> None:
@@ -38,7 +39,7 @@ def test_disc_and_square() -> None:
 
 def test_track_finds_the_reference() -> None:
     """Where x is 2.5 and y is 3 is (2.5, 3); the grid of half steps around (2, 3) holds it."""
-    found, match = track(ramp(), torch.tensor([[2.0, 3.0]]), torch.tensor([[2.5, 3.0]]), 1.0, 0.5, 5)
+    found, match = track(ramp(), torch.tensor([[2.0, 3.0]]), torch.tensor([[[2.5, 3.0]]]), 1.0, 0.5, 5)
     torch.testing.assert_close(found, torch.tensor([[2.5, 3.0]]))
     torch.testing.assert_close(match, torch.tensor([0.0]))
 
@@ -46,14 +47,14 @@ def test_track_finds_the_reference() -> None:
 def test_track_finds_what_lies_between_the_grids_points() -> None:
     """On a ramp the squared distance is (x - x0)^2 / 2: a parabola, so its bottom is found exactly."""
     sought = torch.tensor([[2.3, 1.9], [1.45, 3.05]])
-    found, match = track(ramp(), torch.tensor([[2.0, 2.0], [1.0, 3.0]]), sought, 1.0, 1.0, 5)
+    found, match = track(ramp(), torch.tensor([[2.0, 2.0], [1.0, 3.0]]), sought[:, None], 1.0, 1.0, 5)
     torch.testing.assert_close(found, sought)
     # At the grid's nearest points: sqrt((0.3^2 + 0.1^2) / 2), sqrt((0.45^2 + 0.05^2) / 2).
     torch.testing.assert_close(match, torch.tensor([0.223607, 0.320156]), atol=1e-5, rtol=0)
 
 
 def test_track_looks_no_farther_than_its_window() -> None:
-    found, match = track(ramp(), torch.tensor([[1.0, 1.0]]), torch.tensor([[4.0, 1.0]]), 1.0, 1.0, 5)
+    found, match = track(ramp(), torch.tensor([[1.0, 1.0]]), torch.tensor([[[4.0, 1.0]]]), 1.0, 1.0, 5)
     torch.testing.assert_close(found, torch.tensor([[2.0, 1.0]]))
     torch.testing.assert_close(match, torch.tensor([2**0.5]))  # two cells off in one channel of two
 
@@ -72,8 +73,10 @@ def test_motion_loss_by_hand() -> None:
 
 def test_motion_loss_moves_only_what_is_ahead() -> None:
     """What is here now is the aim, and takes no gradient; with a patch of one point, one cell ahead does."""
-    features = ramp().requires_grad_(True)
-    loss = motion_loss(features, torch.tensor([[2.0, 2.0]]), torch.tensor([[4.0, 2.0]]), torch.zeros(1, 2), 1.0, 5)
+    features = ramp().values.requires_grad_(True)
+    loss = motion_loss(
+        Windows.whole(features), torch.tensor([[2.0, 2.0]]), torch.tensor([[4.0, 2.0]]), torch.zeros(1, 2), 1.0, 5
+    )
     (gradient,) = torch.autograd.grad(loss, features)
     assert gradient[0, 0, 2, 3] == pytest.approx(0.5)
     assert gradient[0, 0].count_nonzero() == 1

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from weights.encoder import Encoder, encoder_path, load_encoder
 from weights.hub import WeightsCorrupt, sha256_of, write_tensors
+from weights.reader import Reader
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 EMBEDDED = Path(__file__).parent / "embedded" / "face128.safetensors"
@@ -61,6 +62,10 @@ class Generator:
     def features(self, latents: Tensor, block: int) -> Tensor:
         """Latents -> the output [n, C, block, block] of the block of that resolution; nothing behind it runs."""
         return self.network.synthesis.features(latents, block)
+
+    def reader(self, latent: Tensor, rows: int, block: int) -> Reader:
+        """Reads that block near points, for latents that differ from this one [num_ws, w_dim] in their first rows."""
+        return Reader(self.network.synthesis, latent, rows, block)
 
     @property
     def mean_latent(self) -> Tensor:

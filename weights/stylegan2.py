@@ -195,6 +195,11 @@ class Synthesis(nn.Module):
                 return squared(x)
         raise ValueError(f"no block of resolution {resolution}, there are {self.resolutions}")
 
+    def layers(self, resolution: int) -> list[SynthesisLayer]:
+        """The convolutions up to block `resolution` in order: number i takes row i of a latent."""
+        modules = [self.get_submodule(f"b{r}").named_children() for r in self.resolutions if r <= resolution]
+        return [layer for block in modules for _, layer in block if isinstance(layer, SynthesisLayer)]
+
     def _blocks(self, ws: Tensor) -> list[tuple[SynthesisBlock, Tensor]]:
         """Each block with its rows; a block's RGB row is the next block's first row."""
         blocks, row = [], 0
