@@ -41,8 +41,8 @@ class DragConfig:
     """Radius of the disc around a handle that is asked to move."""
     track_radius: float = 12.0
     """Half-width of the square in which a handle is looked for."""
-    mask_weight: float = 20.0
-    """How strongly what may not move is held."""
+    mask_weight: float = 5.0
+    """How strongly what may not move is held. The paper's 20 is measured further behind, where features are smaller."""
     within: float | None = None
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
     patience: int = 40
