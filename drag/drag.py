@@ -110,7 +110,7 @@ def drag(
     references = sample(first, handles[:, None], size)  # [N, 1, C]
     around = handles[:, None] + square(sight, pixel, device)  # [N, K, 2]
     other = (sample(first, around, size) - references).square().mean([1, 2]).sqrt()  # [N] of other places
-    fixed = None if edit.movable is None else fixed_cells(edit.movable, shape.shape[-1]).to(shape)
+    fixed = None if edit.movable is None else fixed_cells(edit.movable, shape)
     match = torch.zeros_like(other)
     watch = Watch(config.patience, config.unlike or (1.0 if few else math.inf))
 
@@ -186,7 +186,9 @@ def motion_loss(features: Windows, handles: Tensor, targets: Tensor, patch: Tens
     return (there - now).abs().mean([1, 2]).sum()
 
 
-def fixed_cells(movable: np.ndarray, block: int) -> Tensor:
-    """The share [f, f] of each feature cell that may not move."""
-    fixed = torch.from_numpy(~movable).float()[None, None]
-    return F.interpolate(fixed, size=(block, block), mode="area")[0, 0]
+def fixed_cells(movable: np.ndarray, shape: Tensor) -> Tensor:
+    """The share [r, w] of each cell of a map [1, C, r, w <= r] that may not move."""
+    height, width = shape.shape[2:]
+    fixed = torch.from_numpy(~movable).to(shape)[None, None]
+    cells = F.interpolate(fixed, size=(height, height), mode="area")[0, 0]
+    return cells.narrow(1, (height - width) // 2, width)  # a narrow picture lies in the middle of the square

@@ -18,7 +18,10 @@ from weights import Windows
 def sample(features: Windows, points: Tensor, size: int) -> Tensor:
     """Bilinear features [N, K, C] at points [N, K, 2] of a size x size image; clamped at its rim."""
     values, side = features.values, features.values.shape[-1]
-    cells = cells_of(points, size, features.cells).clamp(0, features.cells - 1) - features.corners[:, None]
+    first, last = features.margin, features.cells - 1 - features.margin
+    x, y = cells_of(points, size, features.cells).unbind(-1)
+    cells = torch.stack([x.clamp(first, last), y.clamp(0, features.cells - 1)], dim=-1)  # [N, K, 2]
+    cells = cells - features.corners[:, None].to(cells.device)
     # In grid_sample's coordinates the outer edges are -1 and 1, and cell c has its centre at (2c + 1) / side - 1.
     grid = ((2 * cells + 1) / side - 1).to(values.dtype).reshape(len(values), 1, -1, 2)
     seen = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)

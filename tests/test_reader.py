@@ -4,13 +4,17 @@ import pytest
 import torch
 from conftest import small_generator
 
-from weights import Generator, Windows
+from drag import sample
+from drag.points import cells_of
+from weights import Generator, StyleGAN2, StyleGAN2Config, Windows
 from weights.reader import cut
 
 
-def noisy_generator() -> Generator:
+def noisy_generator(**settings: int) -> Generator:
     """Small, with biases and noise, so that what is added to the windows is seen."""
-    generator = small_generator(64)
+    torch.manual_seed(0)
+    config = StyleGAN2Config(64, z_dim=8, w_dim=8, mapping_layers=2, channel_base=256, channel_max=8, **settings)
+    generator = Generator(StyleGAN2(config).eval().requires_grad_(False), "small", "0" * 64)
     for name, parameter in generator.network.synthesis.named_parameters():
         if name.endswith(("noise_strength", ".bias")) and "affine" not in name:
             parameter.normal_()
@@ -40,6 +44,19 @@ def test_windows_hold_what_the_whole_map_holds(rows: int, points: list[list[floa
         # Some window holds all cells of the map within reach.
         low, high = (point - reach).clamp(0, 31), (point + reach).clamp(0, 31)
         assert ((first <= low) & (last >= high)).all(1).any()
+
+
+def test_a_narrow_network_is_read_as_its_features_are() -> None:
+    """Its maps are 16 wide and 32 high in a square of 32; beside them stand their outer columns."""
+    generator = noisy_generator(img_width=32, conv_clamp=1)
+    latent = generator.sample(1, seed=1)[0]
+    points = torch.tensor([[31.0, 20.0], [14.0, 40.0], [1.0, 63.0], [47.2, 1.0]])[:, None]
+    reader = generator.reader(latent, 4, 32)
+    windows = reader.near(reader.shape(latent[:4]), cells_of(points[:, 0], 64, 32), 2.0)
+    whole = Windows.whole(generator.features(latent[None], 32))
+    assert whole.values.abs().max() == 1  # clamped
+    seen = sample(whole, points.transpose(0, 1), 64).transpose(0, 1)
+    torch.testing.assert_close(sample(windows, points, 64), seen, atol=1e-4, rtol=1e-4)
 
 
 def test_gradients_are_those_of_the_whole_network() -> None:

@@ -5,19 +5,20 @@ whole. The styles of the layers behind it never change, so they are multiplied i
 depends on its neighbours alone, those layers run only in square windows around the points. In a 1024-pixel network a
 window costs a thirtieth of the whole.
 
-Cells are counted (x, y) from the upper left. A window may reach over the picture's rim, where the network pads with
-zeros: so its cells out there are set to zero after each layer.
+Cells are counted (x, y) from the upper left. A window may reach over the map's rim, where the network pads with
+zeros: so its cells out there are set to zero after each layer. The maps of a network whose pictures are narrower than
+high lie in the middle of a square, and points beside them read their outer columns, as in its `features`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weights.stylegan2 import LRELU_GAIN, Synthesis, SynthesisLayer
+from weights.stylegan2 import LRELU_GAIN, Synthesis, SynthesisLayer, clamped, squared
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,15 @@ class Windows:
     values: Tensor  # [N or 1, C, n, n]
     corners: Tensor  # int64 [N or 1, 2] (x, y): the map's cell that is the first of each
     cells: int
+    margin: int = 0  # columns to the left and to the right that the network does not draw
 
     @classmethod
     def whole(cls, features: Tensor) -> Windows:
         """All of a map [1, C, f, f]."""
-        return cls(features, torch.zeros(1, 2, dtype=torch.int64, device=features.device), features.shape[-1])
+        return cls(features, torch.zeros(1, 2, dtype=torch.int64), features.shape[-1])
 
     def detach(self) -> Windows:
-        return Windows(self.values.detach(), self.corners, self.cells)
+        return replace(self, values=self.values.detach())
 
 
 class Reader:
@@ -46,10 +48,13 @@ class Reader:
             self.const = synthesis.get_parameter("b4.const")[None]  # [1, C, 4, 4]
             self.free = [FreeLayer(layer) for layer in layers[:rows]]
             self.fixed = [FixedLayer(layer, row) for layer, row in zip(layers[rows:], latent[rows:], strict=False)]
-        self.block = block
+        self.block, self.margin = block, (block - layers[-1].noise_const.shape[-1]) // 2
 
     def shape(self, rows: Tensor) -> Tensor:
-        """The map [1, C, r, r] that the free rows [rows, w_dim] make; everything behind it follows from it."""
+        """The map [1, C, r, r] that the free rows [rows, w_dim] make; everything behind it follows from it.
+
+        As wide as the network has it, so perhaps narrower than high.
+        """
         x = self.const
         for layer, row in zip(self.free, rows, strict=False):
             x = layer(x, row)
@@ -61,8 +66,10 @@ class Reader:
         One window for each point, or where that is cheaper a single one that holds all of them.
         """
         if not self.fixed:
-            return Windows.whole(shape)
-        first = (points.detach().cpu() - reach).floor().long()
+            return Windows.whole(squared(shape))
+        margin = torch.tensor([self.margin, 0])
+        points = (points.detach().cpu() - margin).clamp(torch.zeros(2), self.block - 1.0 - 2 * margin)
+        first = (points - reach).floor().long()
         low = self._seen_by(first, upper=False)
         high = self._seen_by(first + int(2 * reach) + 2, upper=True)
         side, together = int((high - low).max()) + 1, int((high.amax(0) - low.amin(0)).max()) + 1
@@ -71,7 +78,7 @@ class Reader:
         x = cut(shape, low, side)
         for layer in self.fixed:
             x, low = layer(x, low)
-        return Windows(x, low, self.block)
+        return Windows(x, low + margin, self.block, self.margin)
 
     def _seen_by(self, cells: Tensor, *, upper: bool) -> Tensor:
         """The farthest cells of the shape, to the upper or the lower side, that these of the block depend on."""
@@ -89,7 +96,7 @@ class FreeLayer:
     """A layer whose latent row moves, with all that does not depend on the row made once."""
 
     def __init__(self, layer: SynthesisLayer):
-        affine = layer.affine
+        affine, self.clamp = layer.affine, layer.clamp
         self.affine = affine.weight * affine.weight_gain, affine.bias * affine.bias_gain
         self.squares = layer.weight.square().sum([2, 3])  # [O, I]
         self.convolve = Convolution(layer, layer.weight, padding=1)
@@ -100,7 +107,8 @@ class FreeLayer:
         style = F.linear(row, *self.affine)  # [I]
         demodulate = (self.squares @ style.square() + 1e-8).rsqrt() * LRELU_GAIN  # [O]
         x = self.convolve(x * style[:, None, None])
-        return F.leaky_relu(torch.addcmul(self.added, x, demodulate[:, None, None]), 0.2)
+        x = F.leaky_relu(torch.addcmul(self.added, x, demodulate[:, None, None]), 0.2)
+        return clamped(x, self.clamp)
 
 
 class FixedLayer:
@@ -109,7 +117,7 @@ class FixedLayer:
     def __init__(self, layer: SynthesisLayer, row: Tensor):
         style = layer.affine(row)  # [I]
         demodulate = (layer.weight.square().sum([2, 3]) @ style.square() + 1e-8).rsqrt() * LRELU_GAIN  # [O]
-        self.up = layer.up
+        self.up, self.clamp = layer.up, layer.clamp
         self.convolve = Convolution(layer, layer.weight * style[:, None, None] * demodulate[:, None, None, None])
         self.bias = layer.bias[:, None, None] * LRELU_GAIN
         self.noise = (layer.noise_const * layer.noise_strength)[None, None] * LRELU_GAIN  # [1, 1, R, R]
@@ -119,8 +127,8 @@ class FixedLayer:
         """Windows [N, O, n', n'] of the layer's output that windows x [N, I, n, n] at `corners` [N, 2] hold all of."""
         corners = 2 * corners + 2 if self.up else corners + 1
         x = self.convolve(x)
-        x = F.leaky_relu(x + (cut(self.noise, corners, x.shape[-1]) + self.bias), 0.2)
-        if beyond(corners, x.shape[-1], self.noise.shape[-1]):
+        x = clamped(F.leaky_relu(x + (cut(self.noise, corners, x.shape[-1]) + self.bias), 0.2), self.clamp)
+        if beyond(corners, x.shape[-1], self.noise):
             x = x * cut(self.inside, corners, x.shape[-1])
         return x, corners
 
@@ -143,13 +151,13 @@ class Convolution:
 
 
 def cut(values: Tensor, corners: Tensor, side: int) -> Tensor:
-    """Windows [N, C, side, side] of a map [1, C, r, r] whose first cells are `corners` [N, 2]; zero beyond the rim."""
-    over = beyond(corners, side, values.shape[-1])
+    """Windows [N, C, side, side] of a map [1, C, H, W] whose first cells are `corners` [N, 2]; zero beyond the rim."""
+    over = beyond(corners, side, values)
     if over:
         values = F.pad(values, (over,) * 4)
     return torch.cat([values[:, :, y : y + side, x : x + side] for x, y in (corners + over).tolist()])
 
 
-def beyond(corners: Tensor, side: int, cells: int) -> int:
-    """How many cells windows reach over the rim of a map of cells x cells."""
-    return max(0, -int(corners.min()), int(corners.max()) + side - cells)
+def beyond(corners: Tensor, side: int, values: Tensor) -> int:
+    """How many cells windows reach over the rim of a map [1, C, H, W]."""
+    return max(0, -int(corners.min()), int((corners + side - torch.tensor(values.shape[:1:-1])).max()))
