@@ -23,6 +23,7 @@ from drag.points import cells_of, disc, sample, square, track
 from weights import Generator, Windows
 
 State = Literal["moving", "arrived", "stuck"]
+TEMPLATE_PACE = 0.3  # how much of a handle's template one step replaces where its match is perfect
 NEARER = 0.1  # pixels of a 512-pixel face that count as having come nearer
 
 
@@ -43,6 +44,9 @@ class DragConfig:
     """Half-width of the square in which a handle is looked for."""
     mask_weight: float = 5.0
     """How strongly what may not move is held. The paper's 20 is measured further behind, where features are smaller."""
+    template: Literal["fixed", "adaptive"] = "adaptive"
+    """What a handle is looked for by: how it looked at the start, or, as it changes on its way, how it looked last, the
+    more the surer it was found; then one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684)."""
     within: float | None = None
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
     patience: int = 40
@@ -119,7 +123,13 @@ def drag(
             shape = reader.shape(rows)
             features = reader.near(shape, cells_of(handles, size, block), reach)
             if index:
-                handles, match = track(features.detach(), handles, references, sight, pixel, size)
+                found, match = track(features.detach(), handles, references, sight, pixel, size)
+                if config.template == "adaptive":
+                    trust = (1 - match / other).clamp(0, 1)[:, None]  # [N, 1]
+                    found = torch.where(trust > 0, found, handles)  # one that is not seen waits where it was
+                    seen = sample(features.detach(), found[:, None], size)
+                    references = references.lerp(seen, TEMPLATE_PACE * trust[:, None])
+                handles = found
             loss = motion_loss(features, handles, targets, patch, pixel, size)
             if fixed is not None:
                 loss = loss + config.mask_weight * ((shape - held).abs() * fixed).mean()

@@ -1,6 +1,7 @@
 """The drag on a generator whose latent is the answer, and what it refuses."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,6 +87,34 @@ def test_a_handle_that_is_no_longer_seen_is_stuck() -> None:
     assert last.state == "stuck"
     assert last.unlike[0] < 1 < steps[-1].unlike[0]  # it ends where the handle was seen last
     assert last.score > 80  # of 120: pixels of a 512-pixel face, four of them to one of the picture's
+
+
+class TurningGenerator(BlobGenerator):
+    """Its blob's channels turn into one another as it goes to the right, as a face that turns changes its look."""
+
+    def features(self, latents: torch.Tensor, block: int) -> torch.Tensor:
+        maps = super().features(latents, block)
+        share = ((latents[:, :2].sum(1)[:, 0] - 50) / 40).clamp(0, 1)[:, None, None, None]
+        return maps * (1 - share) + maps.roll(2, dims=1) * share
+
+
+def test_an_adaptive_template_follows_a_handle_that_changes_its_look() -> None:
+    turning = TurningGenerator()
+    edit = DragEdit([[50, 60]], [[70, 60]])
+    last = {
+        template: finish(drag(turning, turning.latent_at(50, 60), edit, replace(CONFIG, template=template, steps=80)))
+        for template in ("fixed", "adaptive")
+    }
+    assert last["adaptive"].arrived and last["adaptive"].unlike[0] < last["fixed"].unlike[0] / 2
+
+
+def test_with_an_adaptive_template_a_handle_that_is_not_seen_waits_where_it_was() -> None:
+    fading = FadingGenerator()
+    edit = DragEdit([[50, 60]], [[80, 60]])
+    config = replace(CONFIG, template="adaptive", patience=10, learning_rate=0.3)
+    *steps, _ = drag(fading, fading.latent_at(50, 60), edit, config)
+    lost = [(a, b) for a, b in pairwise(steps) if b.unlike[0] >= 1]
+    assert lost and all((a.handles == b.handles).all() for a, b in lost)
 
 
 def test_what_may_not_move_is_held_as_the_anchor_has_it() -> None:

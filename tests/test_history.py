@@ -105,12 +105,12 @@ def test_another_process_sees_the_same_current_edit(branched: EditSession) -> No
 def test_an_edit_says_all_about_itself(small_session: EditSession) -> None:
     mask = box(small_session, 150, 350, 450, 700)
     drag(small_session)
-    steps = list(small_session.drag(EYE, moved(EYE, 0, 20), mask, anchor="previous"))
+    steps = list(small_session.drag(EYE, moved(EYE, 0, 60), mask, anchor="previous"))
     edit = EditSession(small_session.folder, QUICK).current_edit
     face = small_session.face(32)
     assert (edit.number, edit.parent, edit.anchor) == (2, 1, "previous")
     np.testing.assert_allclose(edit.edit.handles, face.from_photo(EYE))
-    np.testing.assert_allclose(edit.edit.targets, face.from_photo(moved(EYE, 0, 20)))
+    np.testing.assert_allclose(edit.edit.targets, face.from_photo(moved(EYE, 0, 60)))
     assert np.array_equal(edit.mask, mask) and edit.edit.movable.shape == (32, 32)
     assert edit.config["steps"] == 6 and edit.config["mask_weight"] == QUICK.drag.mask_weight
     torch.testing.assert_close(edit.latent, steps[-1].latent)
