@@ -29,7 +29,7 @@ class TuneConfig:
     fits as fast, but spoils what drags need: that the face moves as a face."""
     pixel_weight: float = 10.0
     """Weight of the mean squared pixel difference, beside the perceptual distance. PTI: 1, with LPIPS."""
-    enough: float = 0.01
+    enough: float = 0.003
     """Perceptual distance at which tuning ends. PTI: 0.06, with LPIPS."""
     locality_weight: float = 0.0
     """Weight of the locality regularisation; 0 leaves it out, PTI uses 0.1 when it is on."""
