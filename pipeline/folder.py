@@ -93,6 +93,8 @@ class SessionFolder:
                 continue  # an edit holds all that its picture needs, and stays good when the one below is lost
             source = self.path / name
             if not source.is_file():
+                if not self.photos() and name.startswith("photo."):
+                    _ = self.photo  # says how to put it back
                 raise StaleResult(f"{name}, which {file.name} was made from, is gone: put it back, or run {command}")
             if sha256_of(source) != digest:
                 raise StaleResult(f"{name} has changed since {file.name} was made from it: run {command} again")

@@ -473,6 +473,16 @@ def test_a_job_that_fails_is_told_and_the_next_one_runs(small_session: EditSessi
     assert small_session.tree.current == 1
 
 
+def test_who_comes_late_hears_of_the_job_before_its_step(small_session: EditSession) -> None:
+    host, outbox = Host(small_session, Worker()), Outbox()
+    for kind in ("photo", "step", "frame", "job"):  # as they are when the job was paused last
+        host._tell(kind, {"serial": 1})
+    host.join(outbox)
+    kinds = [message.kind for message in outbox.take()]
+    assert kinds.index("job") < kinds.index("step") and kinds.index("job") < kinds.index("frame")
+    host.worker.close()
+
+
 def test_a_photo_says_its_size_before_it_is_decoded(tmp_path: Path) -> None:
     assert Photo.peek(DATA / "lisa1.jpg") == ("JPEG", 600, 800)
     (tmp_path / "bomb.png").write_bytes(bomb())

@@ -33,3 +33,4 @@ def test_the_widget_drags_and_says_so(small_session: EditSession, monkeypatch) -
     assert small_session.tree.current == 1
     editor._hear(editor, {"type": "paint"}, [])
     wait("problem")
+    editor.host.worker.close()

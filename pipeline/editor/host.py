@@ -121,10 +121,10 @@ class Host:
     # --- clients -------------------------------------------------------------------------------------------
 
     def join(self, outbox: Outbox) -> None:
-        """A client comes: it is told all that is known."""
+        """A client comes: it is told all that is known, of a job first that it is there, then its step and frame."""
         with self._lock:
             self._clients.add(outbox)
-            for message in self._last.values():
+            for message in sorted(self._last.values(), key=lambda message: message.kind in ("step", "frame")):
                 outbox.put(message)
 
     def leave(self, outbox: Outbox) -> None:

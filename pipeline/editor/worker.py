@@ -5,6 +5,7 @@ The painter draws the newest picture that was offered, in a thread of its own, s
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -54,6 +55,7 @@ class Worker:
         ]
         for thread in self._threads:
             thread.start()
+        atexit.register(self.close)  # a daemon that draws while the program ends would abort it
 
     def add(self, job: Job) -> None:
         with self._changed:
@@ -86,6 +88,7 @@ class Worker:
         self._offered.set()
         for thread in self._threads:
             thread.join()
+        atexit.unregister(self.close)
 
     def offer(self, drawing: Callable[[], None]) -> None:
         """The newest picture to draw; an older one that was not yet drawn is forgotten."""
