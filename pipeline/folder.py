@@ -30,12 +30,13 @@ class SessionFolder:
         """The photo's file. Raises StaleResult where there is none."""
         found = self.photos()
         if not found:
-            was = self.file("face").is_file()
-            what = (
-                f"the photo of {self.path} is gone: put it back with" if was else f"{self.path} holds no photo yet: run"
-            )
-            raise StaleResult(f"{what} `photodrag align {self.path} --photo FILE`")
+            raise self._without_photo()
         return found[0]
+
+    def _without_photo(self) -> StaleResult:
+        was = self.file("face").is_file()
+        what = f"the photo of {self.path} is gone: put it back with" if was else f"{self.path} holds no photo yet: run"
+        return StaleResult(f"{what} `photodrag align {self.path} --photo FILE`")
 
     def photos(self) -> list[Path]:
         return sorted(self.path.glob("photo.*"))
@@ -93,8 +94,8 @@ class SessionFolder:
                 continue  # an edit holds all that its picture needs, and stays good when the one below is lost
             source = self.path / name
             if not source.is_file():
-                if not self.photos() and name.startswith("photo."):
-                    _ = self.photo  # says how to put it back
+                if name.startswith("photo.") and not self.photos():
+                    raise self._without_photo()
                 raise StaleResult(f"{name}, which {file.name} was made from, is gone: put it back, or run {command}")
             if sha256_of(source) != digest:
                 raise StaleResult(f"{name} has changed since {file.name} was made from it: run {command} again")
