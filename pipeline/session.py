@@ -37,7 +37,17 @@ from align import (
     whole_quad,
 )  # fmt: skip
 from drag import BadEdit, DragEdit, DragStep, drag
-from inversion import Perceptual, PerceptualName, PivotStep, TuneStep, first_latent, load_perceptual, pivot, tune
+from inversion import (
+    Perceptual,
+    PerceptualName,
+    PivotStep,
+    TuneConfig,
+    TuneStep,
+    first_latent,
+    load_perceptual,
+    pivot,
+    tune,
+)
 from pipeline.config import Config
 from pipeline.edits import PHOTO, Anchor, Draft, Edit, layers_below, read_edit
 from pipeline.folder import SessionFolder, StaleResult
@@ -125,7 +135,7 @@ class EditSession:
         perceptual = self._perceptual(base)
         measured = {"perceptual": perceptual.name, "perceptual_size": perceptual.size}
         searched = {"generator": generator, "generator_sha256": base.sha256, **measured, **asdict(self.config.pivot)}
-        tuned = {**measured, **asdict(self.config.tune)}
+        tuned = {**measured, **asdict(self._tuning)}
         with self.files.writing():
             if not (only_if_needed and self.files.is_done("pivot", searched)):
                 yield from self._find_pivot(base, perceptual, searched)
@@ -152,7 +162,13 @@ class EditSession:
             self.files.write("tuned", Record("tuned", arrays, {**settings, **done, "share": share}), made_from)
 
         target = to_image(self.face(base.resolution).pixels, self.device)
-        yield from keep_last(tune(base, latent, target, perceptual, self.config.tune), save)
+        yield from keep_last(tune(base, latent, target, perceptual, self._tuning), save)
+
+    @property
+    def _tuning(self) -> TuneConfig:
+        """How to tune: what is no aligned face has none to look at."""
+        tuning = self.config.tune
+        return tuning if self.alignment == "face" else replace(tuning, view=1.0, face_weight=0.0)
 
     # --- drag ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from conftest import lisa_face, small_generator
 
 from inversion import Perceptual, PivotConfig, TuneConfig, load_perceptual, pivot, tune
 from inversion.pivot import noise_at, ramp
+from inversion.tune import _middle, _pixel_weight
 from pipeline import finish
 from weights import load_generator, to_image
 
@@ -103,3 +104,32 @@ def test_a_real_face_is_drawn_better_by_each_stage() -> None:
     ]
     assert stages[0] + 2 < stages[1] < stages[2] - 2
     assert stages[2] > 22
+
+
+def test_the_middle_of_a_picture_and_the_weights_of_a_face() -> None:
+    picture = torch.arange(64.0).reshape(1, 1, 8, 8)
+    assert torch.equal(_middle(picture, 0.75), picture[..., 1:7, 1:7]) and torch.equal(_middle(picture, 1.0), picture)
+    weight = _pixel_weight(torch.zeros(1, 3, 200, 200), 4.0)
+    assert weight.mean().item() == pytest.approx(1)
+    at = {"middle": (105, 100), "beside": (105, 142), "corner": (0, 0)}  # row, column
+    times = {name: (weight[place] / weight[at["corner"]]).item() for name, place in at.items()}
+    assert times["middle"] == pytest.approx(5, rel=0.01)
+    assert times["beside"] == pytest.approx(1 + 4 / np.e, rel=0.01)
+    assert torch.equal(_pixel_weight(torch.zeros(1, 3, 8, 8), 0.0), torch.ones(8, 8))
+
+
+def test_tuning_draws_the_face_before_what_is_around_it(perceptual: Perceptual) -> None:
+    generator = load_generator()
+    target = to_image(lisa_face(generator.resolution).pixels)
+    size = generator.resolution
+
+    def error(face_weight: float) -> tuple[float, float]:
+        config = TuneConfig(steps=12, view=1.0, face_weight=face_weight)
+        last = finish(tune(generator, generator.mean_latent, target, perceptual, config))
+        wrong = (generator.tuned(last.weights).render(generator.mean_latent[None]) - target).square()
+        face = wrong[..., size * 3 // 8 : size * 5 // 8, size * 3 // 8 : size * 5 // 8].mean().item()
+        return face, wrong[..., : size // 8, :].mean().item()
+
+    (face, rim), (weighed_face, weighed_rim) = error(0.0), error(20.0)
+    assert weighed_face < 0.9 * face
+    assert weighed_rim > rim
