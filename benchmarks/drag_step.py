@@ -5,13 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +16,7 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.common import forget_peak, machine, memory_mib
 from benchmarks.peer import Official
 from drag import DragConfig, DragEdit, drag
 from weights import Generator, StyleGAN2, StyleGAN2Config, load_generator
@@ -89,17 +87,11 @@ def peak_mib(which: str, name: str, points: int, masked: bool, peer: Path | None
     """How far the memory of this process rises while it takes three steps; to be called in a process of its own."""
     torch.set_num_threads(threads)
     generator = network(name)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before = _memory("VmRSS")
+    forget_peak()
+    before = memory_mib("VmRSS")
     for _ in itertools.islice(loop(which, generator, an_edit(generator.resolution, points, masked), peer), 2):
         pass
-    return _memory("VmHWM") - before
-
-
-def _memory(name: str) -> float:
-    """A size in MiB that Linux keeps of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
+    return memory_mib("VmHWM") - before
 
 
 def measure(name: str, points: int, masked: bool, peer: Path | None, device: str, rounds: int) -> list[Row]:
@@ -116,22 +108,6 @@ def measure(name: str, points: int, masked: bool, peer: Path | None, device: str
         wall, cpu = times[which]
         rows.append(Row(name, points, masked, which, round(wall, 4), round(cpu, 4), memory and round(memory)))
     return rows
-
-
-def machine() -> dict[str, Any]:
-    """What figures depend on."""
-    versions = {name: version(name) for name in ("torch", "numpy")}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "machine": platform.machine(), "system": platform.system(), "python": sys.version.split()[0], **versions,
-        "threads": torch.get_num_threads(), "cpu": _cpu(), "gpu": gpu, "seed": SEED,
-    }  # fmt: skip
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main(
@@ -156,7 +132,7 @@ def main(
                 flush=True,
             )
         rows += new
-    out.write_text(json.dumps({**machine(), "rounds": rounds, "rows": [*map(asdict, rows)]}, indent=1))
+    out.write_text(json.dumps({**machine(), "seed": SEED, "rounds": rounds, "rows": [*map(asdict, rows)]}, indent=1))
 
 
 if __name__ == "__main__":

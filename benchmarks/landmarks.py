@@ -2,7 +2,8 @@
 
 Pairs of samples: one's landmarks are dragged to the other's, by 1, 5 or 68 points. Then dlib looks where they came.
 There and back drags a mouth corner and the nose out and home again: what is then not as it was, is the drag's fault
-(FreeDrag's CCSD measures the same).
+(FreeDrag's CCSD measures the same). The official loop is run as in the paper, until its points are within 1 pixel of
+the picture (2 for more than 5 points) or its steps are used up; where its window would have stopped is told too.
 """
 
 from __future__ import annotations
@@ -10,130 +11,233 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
-from PIL import Image
+from tqdm import tqdm
 
-from align import NoFaceFound, choose_face, find_faces
-from benchmarks.drag_step import machine
+from align import NoFaceFound
+from benchmarks.common import (
+    Journal,
+    Outcome,
+    Pictures,
+    landmarks,
+    machine,
+    save_sheet,
+    scaled,
+    stoppable,
+    text_table,
+    timed,
+)  # fmt: skip
 from benchmarks.own_samples import draw
 from benchmarks.peer import Official
 from drag import DragConfig, DragEdit, drag
 from inversion import Perceptual, load_perceptual
 from pipeline import finish
-from pipeline.report import strip
 from weights import Generator, load_generator
+from weights.training.features import EFFICIENTNET_LITE0, load_features
+from weights.training.measure import frechet, pooled
 
 SUBSETS = {1: [30], 5: [36, 45, 30, 48, 54], 68: list(range(68))}  # iBUG's numbers: nose; eyes, nose, mouth's corners
 THERE = {"corner": (48, (-5.66, -5.66)), "yaw": (30, (-12.0, 0.0))}  # pixels of a 512-pixel face
-PSI = 0.7
-Run = Callable[[torch.Tensor, DragEdit], tuple[torch.Tensor, np.ndarray, int]]
+Loop = Callable[[torch.Tensor, DragEdit], dict[str, Outcome]]  # where it ended, under one name or more
+SHOWN = 12
 
 
 @dataclass(frozen=True)
 class Row:
     """One drag by one loop. Lengths in pixels of a 512-pixel face; seconds of processor, all threads."""
 
-    task: str
-    seed: int
     loop: str
     before: float  # mean distance of the dragged landmarks to where they should be, seen by dlib
-    after: float
+    after: float | None  # None: dlib sees no face any more
     steps: int
+    arrived: bool
     cpu_s: float
     changed: float | None = None  # ST-LPIPS between the start and what came back
+    latent: list[list[float]] | None = None  # of which the picture is drawn
 
 
-def ours(generator: Generator, config: DragConfig) -> Run:
-    def run(latent: torch.Tensor, edit: DragEdit) -> tuple[torch.Tensor, np.ndarray, int]:
-        step = finish(drag(generator, latent, edit, config))
-        return step.latent, step.handles, step.index
+def ours(generator: Generator, config: DragConfig, name: str = "ours") -> Loop:
+    def run(latent: torch.Tensor, edit: DragEdit) -> dict[str, Outcome]:
+        def drain() -> tuple[torch.Tensor, np.ndarray, int, bool]:
+            step = finish(drag(generator, latent, edit, config))
+            return step.latent, step.handles, step.index, step.arrived
+
+        return {name: timed(drain)}
 
     return run
 
 
-def official(generator: Generator, checkout: Path, limit: int, lr: float) -> Run:
-    """Stops as its own window does: where it says so, or after `limit` steps."""
+def official(generator: Generator, checkout: Path, limit: int, lr: float) -> Loop:
+    """One run, two outcomes: where the paper stops, and where its window does, which is never later."""
     loop = Official(checkout, generator)
 
-    def run(latent: torch.Tensor, edit: DragEdit) -> tuple[torch.Tensor, np.ndarray, int]:
-        steps: Iterator[Any] = loop.steps(latent, edit, lr)
-        index, step = 0, next(steps)
-        while not step.stop and index < limit:
-            index, step = index + 1, next(steps)
-        return step.latent, step.points, index
+    def run(latent: torch.Tensor, edit: DragEdit) -> dict[str, Outcome]:
+        started, window = time.process_time(), None
+        steps: Iterator[Any] = loop.steps(latent, edit, lr, within=1 if len(edit.handles) <= 5 else 2)
+        for index, step in enumerate(itertools.islice(steps, limit + 1)):
+            last = Outcome(step.latent, step.points, index, step.stop, time.process_time() - started)
+            if step.window and not window:
+                window = replace(last, arrived=True)
+            if step.stop:
+                break
+        return {"official": last, "official's window": window or last}
 
     return run
 
 
-def landmarks(generator: Generator, latent: torch.Tensor) -> np.ndarray:
-    """dlib's 68 points of the drawn face, in pixels of 512."""
-    return choose_face(find_faces(draw(generator, latent))).points
+def distance(generator: Generator, latent: torch.Tensor, there: np.ndarray, chosen: list[int]) -> float | None:
+    try:
+        return round(float(np.hypot(*(landmarks(generator, latent) - there)[chosen].T).mean()), 3)
+    except NoFaceFound:
+        return None
 
 
-def scaled(points: np.ndarray, generator: Generator) -> np.ndarray:
-    """Pixels of a 512-pixel face as those of the generator's, inside its picture."""
-    return np.clip((points + 0.5) * generator.resolution / 512 - 0.5, 0, generator.resolution - 1)
+def ends(generator: Generator, seed: int, psi: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The latents of pair number `seed`."""
+    first, second = (generator.sample(1, 2 * seed + i, psi)[0] for i in (0, 1))
+    return first, second
 
 
-def timed(run: Run, latent: torch.Tensor, edit: DragEdit) -> tuple[torch.Tensor, np.ndarray, int, float]:
-    started = time.process_time()
-    moved, handles, steps = run(latent, edit)
-    return moved, handles, steps, time.process_time() - started
-
-
-def pair(generator: Generator, runs: dict[str, Run], seed: int, count: int) -> tuple[list[Row], dict[str, np.ndarray]]:
+def pair(generator: Generator, loops: list[Loop], seed: int, count: int, psi: float) -> list[Row]:
     """Drags `count` landmarks of one sample to those of another by each loop."""
-    first, second = (generator.sample(1, 2 * seed + i, PSI)[0] for i in (0, 1))
+    first, second = ends(generator, seed, psi)
     chosen, here, there = SUBSETS[count], landmarks(generator, first), landmarks(generator, second)
     edit = DragEdit(scaled(here[chosen], generator), scaled(there[chosen], generator))
-    rows, shown = [], {f"{count} points from": draw(generator, first), "to": draw(generator, second)}
-    for name, run in runs.items():
-        moved, _, steps, seconds = timed(run, first, edit)
-        left = [np.hypot(*(p - there)[chosen].T).mean() for p in (here, landmarks(generator, moved))]
-        rows.append(Row(f"{count} points", seed, name, *(round(float(d), 2) for d in left), steps, round(seconds, 3)))
-        shown[name] = draw(generator, moved)
-    return rows, shown
-
-
-def there_and_back(generator: Generator, runs: dict[str, Run], seed: int, perceptual: Perceptual) -> list[Row]:
-    start = generator.sample(1, seed, PSI)[0]
-    points, rows = landmarks(generator, start), []
-    for (task, (landmark, by)), (name, run) in itertools.product(THERE.items(), runs.items()):
-        home = scaled(points[[landmark]], generator)
-        out, handles, one, seconds = timed(
-            run, start, DragEdit(home, scaled(points[[landmark]] + np.array(by), generator))
+    before = round(float(np.hypot(*(here - there)[chosen].T).mean()), 3)
+    outcomes = {name: end for loop in loops for name, end in loop(first, edit).items()}
+    return [
+        Row(
+            name,
+            before,
+            distance(generator, end.latent, there, chosen),
+            end.steps,
+            end.arrived,
+            round(end.cpu_s, 3),
+            latent=np.round(end.latent.numpy().astype(float), 4).tolist(),
         )
-        back, _, two, more = timed(run, out, DragEdit(np.clip(handles, 0, generator.resolution - 1), home))
-        moved = [float(np.hypot(*(landmarks(generator, latent) - points)[landmark])) for latent in (out, back)]
-        with torch.no_grad():
-            changed = perceptual(generator.render(back[None]), generator.render(start[None])).item()
-        rows.append(
-            Row(f"{task} and back", seed, name, round(moved[0], 2), round(moved[1], 2), one + two,
-                round(seconds + more, 3), round(changed, 4))
-        )  # fmt: skip
+        for name, end in outcomes.items()
+    ]
+
+
+def there_and_back(
+    generator: Generator, loops: list[Loop], seed: int, task: str, psi: float, perceptual: Perceptual
+) -> list[Row]:
+    start = generator.sample(1, 2 * seed, psi)[0]
+    points, rows, (landmark, by) = landmarks(generator, start), [], THERE[task]
+    home = scaled(points[[landmark]], generator)
+    edit = DragEdit(home, scaled(points[[landmark]] + np.array(by), generator))
+    for loop in loops:
+        for name, out in loop(start, edit).items():
+            back = loop(out.latent, DragEdit(np.clip(out.handles, 0, generator.resolution - 1), home))[name]
+            moved = [distance(generator, end.latent, points, [landmark]) for end in (out, back)]
+            with torch.no_grad():
+                changed = perceptual(generator.render(back.latent[None]), generator.render(start[None])).item()
+            rows.append(
+                Row(name, moved[0] or 0.0, moved[1], out.steps + back.steps, out.arrived and back.arrived,
+                    round(out.cpu_s + back.cpu_s, 3), round(changed, 4))
+            )  # fmt: skip
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    """Means over pairs for each task and loop."""
-    lines = [f"{'':>16} {'loop':>10} {'n':>4} {'before':>8} {'after':>8} {'steps':>6} {'cpu s':>8} {'changed':>8}"]
-    for task, name in dict.fromkeys((row.task, row.loop) for row in rows):
-        of = [row for row in rows if (row.task, row.loop) == (task, name)]
-        mean = {
-            k: np.mean([getattr(row, k) or 0 for row in of]) for k in ("before", "after", "steps", "cpu_s", "changed")
-        }
-        lines.append(
-            f"{task:>16} {name:>10} {len(of):>4} {mean['before']:8.2f} {mean['after']:8.2f} {mean['steps']:6.0f} "
-            f"{mean['cpu_s']:8.2f} {mean['changed']:8.4f}"
-        )
-    return "\n".join(lines)
+def table(entries: dict[str, list[dict[str, Any]]], frechets: dict[tuple[str, str], float]) -> str:
+    """Means over the pairs of each task and loop; ratios to the first loop."""
+    tasks: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for key, rows in entries.items():
+        for row in rows:
+            tasks.setdefault(key.split(",")[0], {}).setdefault(row["loop"], []).append(row)
+    lines = []
+    for task, loops in tasks.items():
+        first = None
+        for name, rows in loops.items():
+            after = [row["after"] for row in rows if row["after"] is not None]
+            cost = float(np.mean([row["cpu_s"] for row in rows]))
+            first = first or cost
+            changed = [row["changed"] for row in rows if row["changed"] is not None]
+            lines.append(
+                (task, name, len(rows), float(np.mean([row["before"] for row in rows])), float(np.mean(after)),
+                 len(rows) - len(after), f"{np.mean([row['arrived'] for row in rows]):.0%}",
+                 float(np.mean([row["steps"] for row in rows])), cost, cost / first,
+                 frechets.get((task, name)), float(np.mean(changed)) if changed else None)
+            )  # fmt: skip
+    header = [
+        "task",
+        "loop",
+        "n",
+        "before",
+        "after",
+        "no face",
+        "arrived",
+        "steps",
+        "cpu s",
+        "times",
+        "Frechet",
+        "changed",
+    ]
+    return text_table(header, lines)
+
+
+@torch.no_grad()
+def frechet_distances(
+    generator: Generator, entries: dict[str, list[dict[str, Any]]], psi: float
+) -> dict[tuple[str, str], float]:
+    """Of the edited pictures to the unedited ones, for each task and loop, as the paper has it."""
+    features = load_features(EFFICIENTNET_LITE0)
+    described, starts = dict[tuple[str, str], list[torch.Tensor]](), dict[str, list[torch.Tensor]]()
+    cached: dict[int, torch.Tensor] = {}
+    for key, rows in tqdm(entries.items(), "pictures", leave=False):
+        task, seed = key.split(",")
+        if "back" in task:
+            continue
+        if int(seed) not in cached:
+            cached[int(seed)] = _described(generator, features, ends(generator, int(seed), psi)[0])
+        starts.setdefault(task, []).append(cached[int(seed)])
+        for row in rows:
+            drawn = _described(generator, features, torch.tensor(row["latent"]))
+            described.setdefault((task, row["loop"]), []).append(drawn)
+    return {
+        (task, name): frechet(torch.cat(drawn), torch.cat(starts[task]))
+        for (task, name), drawn in described.items()
+        if len(drawn) > 1
+    }
+
+
+def _described(generator: Generator, features: Any, latent: torch.Tensor) -> torch.Tensor:
+    """[1, C]"""
+    return pooled(features, [generator.render(latent[None]).clamp(-1, 1)], torch.device("cpu"))
+
+
+def sheet(generator: Generator, entries: dict[str, list[dict[str, Any]]], psi: float, out: Path) -> None:
+    """For each task OUT/TASK.png: the first pairs, each with its start, its target and what came of it."""
+    tasks: dict[str, list[Pictures]] = {}
+    for key, rows in entries.items():
+        task, seed = key.split(",")
+        if "back" in task or len(tasks.get(task, [])) == SHOWN:
+            continue
+        first, second = ends(generator, int(seed), psi)
+        shown = {f"{task} from": draw(generator, first), "to": draw(generator, second)}
+        shown |= {row["loop"]: draw(generator, torch.tensor(row["latent"])) for row in rows}
+        tasks.setdefault(task, []).append(shown)
+    for task, pictures in tasks.items():
+        save_sheet(pictures, out / f"{task.replace(' ', '-')}.png")
+
+
+def measure(journal: Journal, keys: Iterable[str], one: Callable[[str, int], list[Row]], seconds: float) -> None:
+    """Fills the journal: for each key "TASK,SEED" what `one` finds; nothing where dlib does not see the sample."""
+    with stoppable():
+        for key in journal.todo(keys, "drags", seconds):
+            task, seed = key.split(",")
+            try:
+                rows = one(task, int(seed))
+            except NoFaceFound:
+                rows = []
+            journal.add(key, [asdict(row) for row in rows])
 
 
 def main(
@@ -141,34 +245,53 @@ def main(
     peer: Path | None = None,
     n: int = 100,
     points: tuple[int, ...] = (1, 5, 68),
-    seconds: float = 600,
-    peer_lr: tuple[float, ...] = (0.001,),
+    back: int = 24,
+    psi: float = 0.8,
+    seconds: float = float("inf"),
+    peer_lr: float = 0.002,
     generator: str = "embedded",
     config: Annotated[DragConfig, tyro.conf.arg(name="")] = DragConfig(),  # noqa: B008
 ) -> None:
-    """Takes n pairs, or as many as fit into SECONDS; prints a table, writes OUT/landmarks.json and OUT/pairs.png."""
-    out.mkdir(parents=True, exist_ok=True)
+    """N pairs for each number of points, BACK samples there and back, in at most so many SECONDS.
+
+    OUT gets journal.jsonl as it goes, with which a run that was stopped goes on; at the end landmarks.json, table.txt
+    and a sheet of pictures for each number of points. --peer is a checkout of XingangPan/DragGAN; 0.002 is the
+    learning rate that its paper has for faces.
+    """
     network = load_generator(generator)
+    settings = {"generator": network.sha256, "psi": psi, "config": asdict(config), "peer": bool(peer), "lr": peer_lr}
+    journal = Journal(out / "journal.jsonl", settings)
     perceptual = load_perceptual("st-lpips-alex", size=min(256, network.resolution))
-    runs = {"ours": ours(network, config)}
-    runs |= {f"lr {lr}": official(network, peer, config.steps, lr) for lr in peer_lr if peer}
-    rows, pictures, started = [], [], time.monotonic()
-    for seed in range(n):
-        if time.monotonic() - started > seconds:
-            break
-        try:
-            for count in points:
-                new, shown = pair(network, runs, seed, count)
-                rows += new
-                if seed < 4:
-                    pictures.append(strip(shown, 192))
-            rows += there_and_back(network, runs, 2 * seed, perceptual)
-        except NoFaceFound:
-            continue  # dlib does not see every sample; the loops have the same pairs all the same
-    print(table(rows))
-    Image.fromarray(np.concatenate(pictures)).save(out / "pairs.png")
-    report = {**machine(), "psi": PSI, "config": asdict(config), "rows": [*map(asdict, rows)]}
-    (out / "landmarks.json").write_text(json.dumps(report, indent=1))
+    loops = [ours(network, config)]
+    if peer:
+        loops.append(official(network, peer, config.steps, peer_lr))
+
+    def one(task: str, seed: int) -> list[Row]:
+        if "back" in task:
+            return there_and_back(network, loops, seed, task.split()[0], psi, perceptual)
+        return pair(network, loops, seed, int(task.split()[0]), psi)
+
+    keys = [f"{count} points,{seed}" for count in points for seed in range(n)]
+    keys += [f"{task} and back,{seed}" for task in THERE for seed in range(back)]
+    measure(journal, keys, one, seconds)
+    report(network, journal, settings, out)
+
+
+def found(journal: Journal) -> dict[str, list[dict[str, Any]]]:
+    entries = {key: rows for key, rows in journal.entries.items() if rows}
+    if not entries:
+        raise SystemExit("nothing was measured: dlib saw no face in these samples")
+    return entries
+
+
+def report(network: Generator, journal: Journal, settings: dict[str, Any], out: Path) -> None:
+    psi, entries = settings["psi"], found(journal)
+    text = table(entries, frechet_distances(network, entries, psi))
+    print(text)
+    (out / "table.txt").write_text(text + "\n")
+    short = {key: [{k: v for k, v in row.items() if k != "latent"} for row in rows] for key, rows in entries.items()}
+    (out / "landmarks.json").write_text(json.dumps({**machine(), **settings, "rows": short}, indent=1))
+    sheet(network, entries, psi, out)
 
 
 if __name__ == "__main__":

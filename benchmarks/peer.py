@@ -31,25 +31,37 @@ class Official:
         if str(checkout) not in sys.path:
             sys.path.insert(0, str(checkout))
         warnings.filterwarnings("ignore", message="torch.meshgrid")
-        from viz.renderer import Renderer  # type: ignore[import-not-found]
+        from viz import renderer  # type: ignore[import-not-found]
 
-        self.renderer, self.network = Renderer(disable_timing=True), official_network(generator)
+        self.module, self.size, self.network = renderer, generator.resolution, official_network(generator)
+        self.renderer = renderer.Renderer(disable_timing=True)
         self.renderer.get_network = lambda *_, **__: self.network
 
-    def steps(self, latent: torch.Tensor, edit: DragEdit, lr: float = 0.001) -> Iterator[SimpleNamespace]:
-        """Its steps without end: `points` [N, 2] (x, y) as tracked, `latent` that was drawn, and `stop`."""
+    def steps(
+        self, latent: torch.Tensor, edit: DragEdit, lr: float = 0.001, within: float | None = None
+    ) -> Iterator[SimpleNamespace]:
+        """Its steps without end: `points` [N, 2] (x, y) as tracked, `latent` that was drawn, and `stop`.
+
+        It goes on until all points are `within` so many pixels, the paper's 1 or 2, of their targets; by default as
+        its window has it, 2 pixels or the share of larger pictures. `window` says where that would have stopped.
+        """
         renderer, result = self.renderer, SimpleNamespace()
         renderer.init_network(result, w_load=latent[None], lr=lr)
         points = np.rint(edit.handles)[:, ::-1].astype(int).tolist()
         targets = np.rint(edit.targets)[:, ::-1].astype(int).tolist()
         mask = None if edit.movable is None else torch.from_numpy(~edit.movable).float()
+        near = max(2 / 512 * self.size, 2)
         while True:
+            # Its code has that distance as `max(2 / 512 * h, 2)`; all its other maxima have 0.
+            self.module.max = lambda a, b: within if within and b == 2 else max(a, b)
             # The settings of its own window: lambda 20, radii 3 and 12 of 512, sixth block.
             renderer._render_drag_impl(result, points=points, targets=targets, mask=mask, lambda_mask=20, is_drag=True)
             points = result.points
+            left = np.hypot(*(np.array(points, float) - targets).T)
             yield SimpleNamespace(
-                points=np.array(points, float)[:, ::-1], latent=torch.from_numpy(result.w[0]), stop=result.stop
-            )
+                points=np.array(points, float)[:, ::-1], latent=torch.from_numpy(result.w[0]), stop=result.stop,
+                window=bool((left <= near).all()),
+            )  # fmt: skip
 
 
 def official_network(generator: Generator) -> torch.nn.Module:

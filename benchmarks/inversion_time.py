@@ -1,0 +1,170 @@
+"""How long an inversion takes to be so good: ours beside PTI's (arXiv 2106.05744) on the same photos.
+
+Both have the same network and the same perceptual distance, the one with which a session inverts. Each time a loop asks
+for the distance, the clock is read and the picture measured; the measuring does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces
+from benchmarks.common import Journal, Pictures, machine, save_sheet, stoppable, text_table
+from benchmarks.peer_pti import invert
+from inversion import Perceptual, PivotConfig, TuneConfig, first_latent, load_perceptual, pivot, tune
+from pipeline import finish
+from weights import Generator, load_generator, to_image, to_pixels
+
+SECONDS = (10, 30, 60)
+PTI_THRESHOLD = 0.06  # of LPIPS, at which its tuning stops
+
+
+@dataclass
+class Clock:
+    """What a loop had drawn, and when in seconds of processor."""
+
+    target: Tensor  # [1, 3, R, R]
+    points: list[tuple[float, float, float]] = field(default_factory=list)  # seconds, PSNR, perceptual distance
+    picture: Tensor | None = None
+    started: float = field(default_factory=time.process_time)
+
+    def see(self, picture: Tensor, distance: float) -> None:
+        now = time.process_time()
+        if not self.points:
+            self.started = min(self.started, now)
+        error = (picture.detach().clamp(-1, 1) - self.target).square().mean().item()
+        self.points.append((round(now - self.started, 3), round(10 * float(np.log10(4 / error)), 3), distance))
+        self.picture = picture.detach()
+        self.started += time.process_time() - now
+
+    def seconds_to(self, distance: float) -> float | None:
+        return next((seconds for seconds, _, reached in self.points if reached <= distance), None)
+
+    def psnr_at(self, seconds: float) -> float:
+        """Of the last picture until then, or the first."""
+        return [psnr for at, psnr, _ in self.points if at <= seconds or at == self.points[0][0]][-1]
+
+
+class Telling(Perceptual):
+    """The same distance, which shows a clock each picture that it measures."""
+
+    clock: Clock
+
+    def distance(self, images: Tensor, target: list[Tensor]) -> Tensor:
+        found = super().distance(images, target)
+        self.clock.see(images, found.sum().item())
+        return found
+
+
+def ours(generator: Generator, target: Tensor, perceptual: Perceptual) -> Clock:
+    """As a session inverts: from the encoder, pivot, tuning."""
+    clock = Clock(target)
+    telling = Telling(perceptual.name, perceptual.taps, perceptual.heads, perceptual.size)
+    object.__setattr__(telling, "clock", clock)
+    latent = finish(pivot(generator, target, telling, PivotConfig(), first_latent(generator, target))).latent
+    finish(tune(generator, latent, target, telling, TuneConfig()))
+    return clock
+
+
+def theirs(generator: Generator, target: Tensor, perceptual: Perceptual, checkout: Path) -> Clock:
+    clock = Clock(target)
+    invert(checkout, generator, target, perceptual, clock.see)
+    return clock
+
+
+def aligned(path: Path, size: int) -> np.ndarray:
+    pixels = Photo.load(path).pixels
+    return AlignedFace.crop(pixels, ffhq_quad(choose_face(find_faces(pixels)).points), size).pixels
+
+
+def measure(
+    path: Path, generator: Generator, perceptual: Perceptual, peer: Path | None
+) -> tuple[dict[str, Any], Pictures]:
+    face = aligned(path, generator.resolution)
+    target = to_image(face)
+    clocks = {"ours": ours(generator, target, perceptual)}
+    if peer:
+        clocks["PTI"] = theirs(generator, target, perceptual, peer)
+    shown = {path.stem: face}
+    for name, clock in clocks.items():
+        assert clock.picture is not None
+        shown[name] = np.uint8(to_pixels(clock.picture))
+    return {name: clock.points for name, clock in clocks.items()}, shown
+
+
+def table(entries: dict[str, dict[str, Any]]) -> str:
+    """A line for each photo and loop; `to PTI's`: seconds to the distance at which PTI ends, and its share of PTI's."""
+    lines = []
+    for photo, runs in entries.items():
+        clocks = {name: Clock(torch.empty(0), [tuple(p) for p in points]) for name, points in runs.items()}
+        goal = clocks["PTI"].points[-1][2] if "PTI" in clocks else None
+        for name, clock in clocks.items():
+            to = None if goal is None else clock.seconds_to(goal)
+            of = to / clocks["PTI"].points[-1][0] if to is not None else None
+            lines.append(
+                (Path(photo).stem, name, len(clock.points), clock.points[-1][0], clock.points[-1][2], clock.points[-1][1],
+                 clock.seconds_to(PTI_THRESHOLD), to, of, *map(clock.psnr_at, SECONDS))
+            )  # fmt: skip
+    header = [
+        "photo",
+        "loop",
+        "pictures",
+        "s in all",
+        "distance",
+        "PSNR",
+        f"s to {PTI_THRESHOLD}",
+        "s to PTI's end",
+        "share",
+    ]
+    return text_table([*header, *(f"dB at {at} s" for at in SECONDS)], lines)
+
+
+def main(
+    photos: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path,
+    peer: Path | None = None,
+    generator: str = "embedded",
+) -> None:
+    """Inverts each photo. OUT gets journal.jsonl, with which a stopped run goes on, inversion.json, table.txt and a
+    sheet. --peer is a checkout of danielroich/PTI.
+    """
+    network = load_generator(generator)
+    perceptual = load_perceptual("st-lpips-vgg", size=min(256, network.resolution // 2))
+    settings = {
+        "generator": network.sha256,
+        "perceptual": f"{perceptual.name} at {perceptual.size}",
+        "peer": bool(peer),
+    }
+    journal, shown = Journal(out / "journal.jsonl", settings), []
+    with stoppable():
+        for path in journal.todo(map(str, photos), "photos"):
+            points, pictures = measure(Path(path), network, perceptual, peer)
+            journal.add(path, points)
+            shown.append(pictures)
+            save_sheet(shown, out / "sheet.png", network.resolution)
+    text = table(journal.entries)
+    print(text)
+    (out / "table.txt").write_text(text + "\n")
+    (out / "inversion.json").write_text(
+        json.dumps(
+            {
+                **machine(),
+                **settings,
+                "points": {Path(photo).stem: points for photo, points in journal.entries.items()},
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
