@@ -111,7 +111,7 @@ def table(entries: dict[str, dict[str, Any]]) -> str:
             to = None if goal is None else clock.seconds_to(goal)
             of = to / clocks["PTI"].points[-1][0] if to is not None else None
             lines.append(
-                (Path(photo).stem, name, len(clock.points), clock.points[-1][0], clock.points[-1][2], clock.points[-1][1],
+                (Path(photo).stem, name, len(clock.points), *(clock.points[-1][i] for i in (0, 2, 1)),
                  clock.seconds_to(PTI_THRESHOLD), to, of, *map(clock.psnr_at, SECONDS))
             )  # fmt: skip
     header = [

@@ -105,8 +105,8 @@ def main(
     generator: str = "embedded",
     config: Annotated[DragConfig, tyro.conf.arg(name="")] = DragConfig(),  # noqa: B008
 ) -> None:
-    """N pairs. OUT gets journal.jsonl, with which a stopped run goes on, paired.json, table.txt and a sheet of this run's
-    first pairs. --peer is a checkout of XingangPan/DragGAN.
+    """N pairs, in at most so many SECONDS. OUT gets journal.jsonl, with which a stopped run goes on, paired.json,
+    table.txt and a sheet of this run's first pairs. --peer is a checkout of XingangPan/DragGAN.
     """
     network = load_generator(generator)
     perceptual = load_perceptual("st-lpips-vgg", size=min(256, network.resolution))
