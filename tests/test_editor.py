@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import signal
+import queue
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +33,19 @@ HOME = "http://127.0.0.1:8765"
 KEY = {"Authorization": f"Bearer {TOKEN}"}
 LONG = Config(QUICK.perceptual, 64, QUICK.pivot, QUICK.tune, DragConfig(steps=100_000, patience=100_000))
 PULL = {"type": "drag", "points": [{"handle": [260, 610], "target": [330, 540]}]}
-WAIT = 30  # seconds
+WAIT = 30  # seconds until a test gives up
 
 
-@pytest.fixture(autouse=True)
-def no_test_waits_for_ever() -> Iterator[None]:
-    def ring(*_) -> None:
-        raise TimeoutError(f"nothing came for {WAIT} s")
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, f"nothing came for {WAIT} s"
+        time.sleep(0.01)
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(WAIT)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+
+def free(host: Host) -> None:
+    """Waits until a host has nothing to do."""
+    until(lambda: host._job is None)
 
 
 def bytes_of(pixels: np.ndarray, kind: str = "PNG") -> bytes:
@@ -58,6 +59,13 @@ class Editor:
 
     def __init__(self, socket):
         self.socket, self.told = socket, []
+        self._came: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        with suppress(Exception):  # the line ends
+            while True:
+                self._came.put(self.socket.receive_bytes())
 
     def say(self, **request) -> None:
         self.socket.send_text(json.dumps(request))
@@ -65,7 +73,7 @@ class Editor:
     def hear(self, kind: str, fits: Callable[[dict], bool] = lambda message: True) -> tuple[dict, bytes]:
         """The next message of a kind that fits."""
         while True:
-            packed = self.socket.receive_bytes()
+            packed = self._came.get(timeout=WAIT)
             length = int.from_bytes(packed[:4], "little")
             message = json.loads(packed[4 : 4 + length])
             self.told.append(message)
@@ -354,8 +362,7 @@ def test_mistakes_are_told_and_change_nothing(slow: tuple[Place, str], small_ses
         for request, message in mistakes:
             editor.say(**request)
             assert message in editor.hear("problem")[0]["text"]
-            while place.sessions.get(name)._job is not None:
-                time.sleep(0.01)
+            free(place.sessions.get(name))
         editor.say(**PULL)
         editor.hear("step", lambda step: step["index"] >= 2)
         editor.say(**PULL)
@@ -460,16 +467,13 @@ def test_a_job_that_fails_is_told_and_the_next_one_runs(small_session: EditSessi
     worker = Worker()
     host, outbox = Host(small_session, worker), Outbox()
     host.join(outbox)
-    while host._job is not None:
-        time.sleep(0.01)
+    free(host)
     monkeypatch.setattr(small_session, "undo", lambda: 1 / 0)
     host.receive('{"type": "undo"}', outbox)
-    while host._job is not None:
-        time.sleep(0.01)
+    free(host)
     assert any("went wrong" in message.body.get("text", "") for message in outbox.take())
     host.receive(json.dumps(PULL), outbox)
-    while host._job is not None:
-        time.sleep(0.01)
+    free(host)
     assert small_session.tree.current == 1
 
 

@@ -25,7 +25,7 @@ from pipeline.session import EditSession, Inversion
 from weights import Generator, to_pixels
 
 LIVE = 384  # pixels: the face's square in a live frame
-LIVE_DETAIL = 256  # pixels: the drawings that a live frame's motion is found on; 512 take twice the time
+LIVE_DETAIL = 128  # pixels: the drawings that a live frame's motion is found on; 256 take a third more of its time
 LARGEST = 4096  # pixels: the longer side of the photo as it is sent; of what is exported nothing is reduced
 THUMB = 112  # pixels: an edit in the history
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -114,7 +114,7 @@ class View:
         pixels = reduced(cut, max(1, round(max(cut.shape[:2]) * min(1, LIVE / side))))
         scale = np.array(pixels.shape[1::-1]) / cut.shape[1::-1]
         quad = (self.quad - [left, top] + 0.5) * scale - 0.5
-        return _Small(pixels, AlignedFace.crop(pixels, quad, self.inversion.generator.resolution))
+        return _Small(pixels, AlignedFace.crop(pixels, quad, min(LIVE_DETAIL, self.inversion.generator.resolution)))
 
     @cached_property
     def _before(self) -> np.ndarray:
@@ -123,7 +123,7 @@ class View:
     def _draw(self, latent: Tensor) -> np.ndarray:
         with torch.no_grad():
             generator = self.inversion.generator
-            return to_pixels(generator.render(latent[None].to(generator.device)))
+            return reduced(to_pixels(generator.render(latent[None].to(generator.device))), LIVE_DETAIL)
 
     def _shrunk(self, mask: np.ndarray | None) -> np.ndarray | None:
         if mask is None:

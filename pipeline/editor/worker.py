@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["waiting", "running", "paused", "stopping"]
-# The share of its time that the painter may draw: the steps want the processors too. On two that is 20 %, and takes
-# less than 10 % of the steps' speed; where there are more, nothing.
-BUSY = min(0.9, 0.1 * (os.cpu_count() or 1))
+# The share of its time that the painter may draw: the steps want the processors too. On two that is 8 %; where there
+# are more, a frame takes less from the steps.
+BUSY = min(0.9, 0.04 * (os.cpu_count() or 1))
+REST = 1.0  # seconds: the longest time between two frames, whatever they cost
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,7 @@ class Worker:
         self._changed = threading.Condition()
         self._drawing: Callable[[], None] | None = None
         self._offered = threading.Event()
+        self._rested = threading.Event()  # no need to wait for the next frame
         self._closing = False
         # Daemons, so that an error elsewhere cannot keep the program alive.
         self._threads = [
@@ -86,6 +88,7 @@ class Worker:
                 job.stopping = True
             self._changed.notify_all()
         self._offered.set()
+        self._rested.set()
         for thread in self._threads:
             thread.join()
         atexit.unregister(self.close)
@@ -110,7 +113,9 @@ class Worker:
 
     def _step(self, job: Job) -> bool:
         """One step of it; false at its end."""
-        job.started = True
+        if not job.started:
+            job.started = True
+            self._rested.set()  # its first picture is drawn at once
         try:
             next(job.steps)
         except StopIteration:
@@ -137,9 +142,10 @@ class Worker:
             self._offered.clear()
             drawing, self._drawing = self._drawing, None
             started = time.monotonic()
+            self._rested.clear()
             try:
                 if drawing is not None:
                     drawing()
             except Exception:
                 log.exception("a frame could not be drawn")
-            time.sleep((time.monotonic() - started) * (1 / BUSY - 1))
+            self._rested.wait(min(REST, (time.monotonic() - started) * (1 / BUSY - 1)))
