@@ -231,14 +231,18 @@ class EditSession:
 
     # --- export --------------------------------------------------------------------------------------------
 
-    def result(self, number: int | None = None) -> Photo:
-        """The photo with an edit in it: by default the current one; 0: the photo as it was."""
+    def result(self, number: int | None = None, onto: Photo | None = None) -> Photo:
+        """The photo with an edit in it: by default the current one; 0: the photo as it was.
+
+        `onto` is the photo to put it into instead: the same one, in which other faces were edited.
+        """
+        photo = onto or self.photo
         edit = self.current_edit if number is None else self.edit(number) if number else None
         if edit is None:
-            return self.photo
+            return photo
         face, before = self.face(self.inversion.generator.resolution), self.draw(self.inversion.latent)
         layers = [(self.draw(layer.latent), layer.mask) for layer in edit.layers]
-        photo, free = self.photo, self.without_neighbours()
+        free = self.without_neighbours()
         return photo.with_colours(paste_layers(photo.colours, face, before, layers, free, self.config.paste))
 
     def without_neighbours(self) -> np.ndarray | None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, QUICK, small_generator
+from local_server import Server, serve
 from PIL import Image
 
 from align import Photo
 from drag import DragConfig
 from pipeline import Config, EditSession
 from pipeline.editor.server import Doorman, Sessions, make_app
-from weights import save_generator
+from weights import KNOWN, save_generator
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
@@ -373,6 +375,92 @@ def test_twelve_faces_are_numbered_and_one_is_chosen(tab: Tab, place: Place, lis
     tab.page.mouse.click(*tab.at((left + right) / 2, (top + bottom) / 2))
     tab.ready()
     assert np.abs(np.mean(tab.get("e.session.quad"), 0) - [(left + right) / 2, (top + bottom) / 2]).max() < 30
+
+
+def test_the_other_face_is_chosen_after_the_first(tab: Tab, place: Place, lisa: np.ndarray, tmp_path: Path) -> None:
+    face = np.array(Image.fromarray(lisa[150:690, 60:600]).resize((300, 300)))
+    Image.fromarray(np.tile(face, (1, 2, 1))).save(tmp_path / "pair.png")
+    tab.open(place.home)
+    tab.page.set_input_files("input[type=file]", tmp_path / "pair.png")
+    tab.until("e.faces.length === 2 && !e.busy")
+    tab.page.keyboard.press("1")
+    tab.ready()
+    tab.click("got-it")
+    tab.pull((115, 260), (135, 240))
+    assert tab.get("e.points.length") == 1
+    tab.page.mouse.click(*tab.at(450, 200))
+    tab.until("e.looked === 2 && e.ready && !e.busy")
+    assert tab.get("[e.points.length, e.session.edits.length]") == [0, 0]
+    tab.pull((415, 260), (445, 230))
+    tab.click("start")
+    tab.until("e.step && e.step.index > 2")
+    tab.click("stop")
+    tab.until("!e.busy && e.session.current === 1")
+    tab.page.select_option("select.faces", "1")
+    tab.until("e.looked === 1 && e.ready && !e.busy")
+    assert tab.get("[e.points.length, e.session.edits.length, Boolean(e.beside)]") == [1, 0, True]  # as it was
+
+
+def test_what_is_set_survives_a_reload_and_is_seen_in_another_tab(ready: Tab, browser) -> None:
+    ready.pull((260, 610), (330, 540))
+    ready.page.keyboard.press("b")
+    ready.pull((230, 600), (430, 600))
+    ready.page.fill("input[name=smile]", "0.6")
+    mine = ready.get("e.sketchText()")
+    other = Tab(browser.new_page()).open(ready.page.url)
+    other.ready()
+    other.until("e.points.length === 1")
+    assert other.get("e.sketchText()") == mine and other.get("e.masked && e.strengths.smile") == 0.6
+    other.click("got-it")
+    other.pull((200, 460), (200, 440))
+    ready.until("e.points.length === 2")
+    ready.page.keyboard.press("p")
+    ready.page.keyboard.press("Delete")  # nothing is chosen here
+    ready.page.mouse.click(*ready.at(330, 540))
+    ready.page.keyboard.press("Delete")
+    other.until("e.points.length === 1")
+    other.page.close()
+    mine = ready.get("e.sketchText()")
+    ready.page.reload()
+    ready.ready()
+    ready.until("e.points.length === 1")
+    assert ready.get("e.sketchText()") == mine
+
+
+def test_a_generator_is_chosen_and_its_download_seen(
+    tab: Tab, place: Place, cache: Path, tmp_path: Path, monkeypatch
+) -> None:
+    content = next(place.sessions.root.glob("small.safetensors")).read_bytes()
+    server, go_on = Server(content), threading.Event()
+    monkeypatch.setitem(KNOWN, "far", replace(server.known, name="far", alignment="face", licence="of ours"))
+    monkeypatch.setattr(place.sessions, "generators", [*place.sessions.generators, "far"])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def slowly(request) -> None:
+        serve(request, sent=5000)
+        go_on.wait(WAIT)
+
+    server.failures.extend([slowly, slowly])
+    tab.open(place.home)
+    tab.page.set_input_files("input[type=file]", DATA / "lisa1.jpg")
+    tab.ready()
+    tab.click("got-it")
+    tab.page.select_option("select.generators", "far")
+    assert "of ours" in tab.page.inner_text(".status")
+    assert tab.page.inner_text("button.start") == "Learn with far"
+    for _ in range(2):  # stopped, and gone on with
+        tab.click("start")
+        tab.until("e.step && e.step.waiting")
+        assert "MB, waiting for the server" in tab.page.inner_text(".count")
+        assert tab.page.inner_text(".status") == "Downloading far…"
+        tab.click("stop")
+        tab.ready()
+        assert "goes on from there" in tab.page.inner_text(".toasts")
+        go_on.set()
+    tab.click("start")
+    tab.until("e.session.generator === 'far' && e.ready && !e.busy")
+    assert tab.page.inner_text("button.start") == "Start"
+    server.shutdown()
 
 
 def test_a_killed_server_comes_back_with_the_edit(tab: Tab, session: EditSession) -> None:

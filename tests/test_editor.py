@@ -10,12 +10,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import DATA, QUICK
 from fastapi.testclient import TestClient
+from local_server import Server, serve
 from PIL import Image
 from starlette.websockets import WebSocketDisconnect
 
@@ -24,9 +26,11 @@ from drag import DragConfig
 from pipeline import Config, EditSession
 from pipeline.editor import server
 from pipeline.editor.host import Host, Outbox
-from pipeline.editor.protocol import Message
+from pipeline.editor.protocol import Message, Sketch
 from pipeline.editor.server import Doorman, Sessions, make_app
+from pipeline.editor.sketch import SketchPad
 from pipeline.editor.worker import Job, Worker
+from weights import KNOWN, hub
 
 TOKEN = "the-right-token"
 HOME = "http://127.0.0.1:8765"
@@ -236,7 +240,8 @@ def test_from_an_upload_to_the_export(place: Place) -> None:
         assert (shown["width"], shown["height"]) == Image.open(io.BytesIO(picture)).size == (600, 800)
         editor.done()  # with one face and one generator the inversion begins by itself
         assert {"pivot", "tune"} & {message["stage"] for message in editor.told if message["type"] == "step"}
-        assert [len(message["boxes"]) for message in editor.told if message["type"] == "faces"] == [1]
+        faces = [(len(told["boxes"]), told["current"]) for told in editor.told if told["type"] == "faces"]
+        assert faces == [(1, None), (1, 1)]  # found, then cut out
 
         editor.say(**PULL)
         told, _ = editor.hear("session", lambda message: message["current"] == 1)
@@ -415,6 +420,149 @@ def test_twelve_faces_wait_for_a_choice(place: Place, lisa: np.ndarray) -> None:
         told, _ = editor.hear("session", lambda message: message["stage"] == "ready")
         left, top, right, bottom = boxes[6]
         assert np.abs(np.mean(told["quad"], 0) - [(left + right) / 2, (top + bottom) / 2]).max() < 30
+
+
+@pytest.fixture
+def pair(lisa: np.ndarray) -> bytes:
+    """A photo of two."""
+    face = np.array(Image.fromarray(lisa[150:690, 60:600]).resize((300, 300)))
+    return bytes_of(np.tile(face, (1, 2, 1)))
+
+
+def test_another_face_is_edited_and_the_first_found_as_it_was(place: Place, pair: bytes) -> None:
+    name, generator = place.upload(pair).json()["session"], place.sessions.generators[0]
+    pulls = [
+        {**PULL, "points": [{"handle": [x, 260], "target": [x + 30, 230]}]} for x in (115, 415)
+    ]  # mouths, below both cheeks
+    with place.look(name) as socket:
+        editor = Editor(socket)
+        assert editor.hear("faces")[0]["current"] is None
+        editor.done()
+        for face, pull in enumerate(pulls, 1):
+            editor.say(type="begin", face=face, generator=generator)
+            editor.hear("faces", lambda told, face=face: told["current"] == face)
+            assert editor.hear("session", lambda told: told["stage"] == "ready")[0]["edits"] == []
+            editor.done()
+            editor.say(**pull)
+            editor.hear("session", lambda told: told["current"] == 1)
+            editor.done()
+        editor.say(type="export", format="png")
+        both = np.array(Image.open(io.BytesIO(editor.hear("file")[1])))
+        editor.done()
+        editor.say(type="begin", face=1, generator=generator)
+        beside, _ = editor.hear("beside", lambda told: "corners" in told)
+        told, _ = editor.hear("session", lambda told: told["current"] == 1)
+        assert len(told["edits"]) == 1 and beside["corners"][0][0] > 0  # the other one's is on the right
+        editor.done()
+        assert not any(message["type"] == "step" and message["stage"] != "drag" for message in editor.told[-8:])
+    changed = (both != np.array(Image.open(io.BytesIO(pair)))).any(2)
+    assert changed[:, :250].any() and changed[:, 350:].any()
+    again = Host(EditSession(place.root / name, QUICK), Worker(), [generator])  # another day
+    free(again)
+    assert again._last["faces"].body["current"] == 1 and len(again._last["faces"].body["boxes"]) == 2
+    assert "corners" in again._last["beside"].body
+    again.worker.close()
+
+
+# --- what is set and not yet dragged -----------------------------------------------------------------------
+
+SET = {"points": [{"handle": [260, 610], "target": [330, 540], "held": False}], "gestures": {"smile": 0.5}}
+PAINTED = {"width": 4, "height": 4, "runs": [4, 8, 4]}
+
+
+def test_what_is_set_is_told_to_all_and_kept(slow: tuple[Place, str], small_session: EditSession) -> None:
+    place, name = slow
+    with place.look(name) as socket, place.look(name) as second:
+        editor, other = Editor(socket), Editor(second)
+        editor.done()
+        editor.say(type="sketch", by="a", said=1, face=1, **SET, mask=PAINTED)
+        heard, _ = other.hear("sketch", lambda told: told["points"])
+        assert heard["mask"] == PAINTED and heard["gestures"] == {"smile": 0.5} and heard["heard"] == {"a": 1}
+        other.say(type="sketch", by="b", said=1, face=2, points=[])  # of a face that was left meanwhile
+        heard, _ = editor.hear("sketch", lambda told: "b" in told["heard"])
+        assert len(heard["points"]) == 1
+    host = Host(EditSession(small_session.folder), Worker())  # after a restart
+    kept = host._pad.told()
+    assert kept["points"][0]["handle"] == (260, 610) and kept["mask"]["runs"] == [4, 8, 4]
+    host.worker.close()
+
+
+def test_a_drag_and_an_undo_move_what_is_set(slow: tuple[Place, str]) -> None:
+    place, name = slow
+    with place.look(name) as socket:
+        editor = Editor(socket)
+        editor.done()
+        editor.say(type="sketch", by="a", said=1, face=1, **SET)
+        editor.say(**PULL)
+        assert editor.hear("sketch", lambda told: told["points"] and not told["gestures"])  # they are being made
+        editor.hear("step", lambda step: step["index"] >= 3)
+        editor.say(type="stop")
+        (point,) = editor.hear("sketch")[0]["points"]
+        editor.done()
+        assert point["target"] == [330, 540] and point["handle"] != [260, 610]
+        editor.say(type="undo")
+        (point,) = editor.hear("sketch")[0]["points"]
+        assert np.allclose([point["handle"], point["target"]], [[260, 610], [330, 540]], atol=0.1)
+
+
+def test_a_damaged_sketch_is_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "sketch.json").write_text("{")
+    assert SketchPad(tmp_path).sketch == Sketch()
+
+
+# --- a generator that has to be downloaded -----------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(small: Path, cache: Path, monkeypatch) -> Iterator[Server]:
+    """A server that has a small generator which is known as "far"."""
+    server = Server(small.read_bytes())
+    monkeypatch.setitem(KNOWN, "far", replace(server.known, name="far", alignment="face"))
+    monkeypatch.setattr(hub, "CHUNK", 1000)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def test_a_download_is_watched_stopped_and_gone_on_with(place: Place, remote: Server) -> None:
+    go_on = threading.Event()
+
+    def slowly(request) -> None:
+        serve(request, sent=5000)
+        go_on.wait(WAIT)
+
+    remote.failures.append(slowly)
+    place.sessions.generators = ("far",)
+    with place.look(place.upload((DATA / "lisa1.jpg").read_bytes()).json()["session"]) as socket:
+        editor = Editor(socket)
+        told, _ = editor.hear("session")
+        assert told["generators"][0]["name"] == "far" and "KB" not in told["generators"][0]["size"]
+        editor.done()  # a download has to be asked for
+        editor.say(type="begin", face=1, generator="far")
+        step, _ = editor.hear("step", lambda step: step["waiting"])
+        assert step["stage"] == "download" and step["limit"] == round(len(remote.content) / 1e6, 1)
+        editor.say(type="pause")
+        assert "only be stopped" in editor.hear("problem")[0]["text"]
+        editor.say(type="stop")
+        assert "goes on from there" in editor.hear("note")[0]["text"]
+        editor.done()
+        go_on.set()
+        editor.say(type="begin", face=1, generator="far")
+        told, _ = editor.hear("session", lambda told: told["stage"] == "ready")
+        assert told["generator"] == "far" and told["generators"][0]["size"] == ""
+        editor.done()
+    assert remote.ranges[0] is None and remote.ranges[-1]  # from where it was left
+
+
+def test_without_a_network_a_download_says_so(place: Place, remote: Server, monkeypatch) -> None:
+    monkeypatch.setitem(KNOWN, "far", replace(KNOWN["far"], url="http://no-such-host.invalid/far"))
+    place.sessions.generators = ("far",)
+    with place.look(place.upload((DATA / "lisa1.jpg").read_bytes()).json()["session"]) as socket:
+        editor = Editor(socket)
+        editor.done()
+        editor.say(type="begin", face=1, generator="far")
+        assert "there is no network" in editor.hear("problem")[0]["text"]
+        editor.done()
 
 
 # --- parts -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from weights.delta import pack_tuning, unpack_tuning
 from weights.generator import Generator, save_generator
 from weights.hub import (
     NotSaved,
+    Received,
     WeightsCorrupt,
     WeightsMissing,
     cache_folder,
@@ -32,8 +33,8 @@ from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 __all__ = [
     "KNOWN", "LPIPS_TRUNKS", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "NotSaved", "Reader",
-    "StyleGAN2", "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "Windows", "cache_folder",
-    "cached", "check", "download", "fetch", "find_generator", "generator_file", "import_generator", "imported",
-    "load_generator", "metadata_of", "pack_tuning", "read_checkpoint", "remove", "save_generator", "sha256_of",
-    "to_image", "to_pixels", "unpack_tuning", "verify_generator",
+    "Received", "StyleGAN2", "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "Windows",
+    "cache_folder", "cached", "check", "download", "fetch", "find_generator", "generator_file", "import_generator",
+    "imported", "load_generator", "metadata_of", "pack_tuning", "read_checkpoint", "remove", "save_generator",
+    "sha256_of", "to_image", "to_pixels", "unpack_tuning", "verify_generator",
 ]  # fmt: skip

@@ -23,8 +23,9 @@ class Web(Common):
 
     what: tyro.conf.Positional[Path | None] = None
     """A photo, or a session's folder; by default a photo is dropped on the page."""
-    generator: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("embedded",)
-    """Generators to choose from on the page: "embedded", or paths of .safetensors files."""
+    generator: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Generators to choose from on the page, names or paths, the first by default; without, the embedded one, those
+    that were imported, and known ones of faces, which are downloaded when one is chosen."""
     host: str = "127.0.0.1"
     """Address to serve. Anything but this machine's own, such as 0.0.0.0, lets everybody who can reach this machine
     and knows the token see and edit the photos, unencrypted; so it needs --token."""
@@ -43,6 +44,7 @@ class Web(Common):
         try:
             import uvicorn
 
+            from pipeline.editor.generators import default_names
             from pipeline.editor.server import Doorman, Sessions, make_app
         except ModuleNotFoundError as error:
             raise BadAddress(
@@ -54,7 +56,7 @@ class Web(Common):
                 "whoever knows it can see and edit the photos here, and nothing is encrypted on the way"
             )
         token = self.token or secrets.token_urlsafe(16)
-        sessions = Sessions(self.sessions, token, self.open, self.generator)
+        sessions = Sessions(self.sessions, token, self.open, self.generator or default_names())
         fragment = f"#{sessions.add(self._session())}" if self.what else ""
         listening = _listen(self.host, self.port)
         shown = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host

@@ -25,6 +25,8 @@ const ICONS = {
   fit: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5", compare: "M12 3v18M4 6h5v12H4M20 6h-5v12h5",
 };
 
+const HANDS = ["new", "handle", "target", "stroke"]; // grips that set something
+
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 const middle = (a, b) => [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
@@ -80,8 +82,10 @@ class Editor {
     this.session = null;
     this.job = { kind: null, serial: 0 };
     this.step = null;
+    this.beside = null; // {image, corners}: what was done to other faces
     this.faces = [];
-    this.face = null; // the number of the chosen one
+    this.face = null; // the number of the one that is looked at, or was chosen to be
+    this.wanted = null; // the generator that was chosen
     this.points = []; // {handle, target: null while only the handle is set, held}
     this.chosen = -1; // index of the selected point
     this.mask = null; // a canvas: opaque where the photo may change
@@ -95,12 +99,17 @@ class Editor {
     this.pointers = new Map();
     this.cursor = null; // photo point of the keyboard
     this.strengths = {};
+    this.id = Math.random().toString(36).slice(2);
+    this.said = 0; // how often this editor told its sketch
+    this.shared = null; // the sketch as it was told last; null before the host has told it
+    this.known = null; // the sketch as the host is known to have it
     this.name = "photo";
     this.fitted = false;
     this.whole = undefined; // whether the whole photo is fitted, or the face; null: neither, the hand has moved it
     this.build(root);
     link.receive = (message, payload) => this.receive(message, payload);
     link.status = (text, problem) => this.say(text, problem);
+    link.joined = () => { this.fresh = true; };
     link.start();
     this.refresh();
   }
@@ -113,7 +122,9 @@ class Editor {
     if (type === "photo") this.takePhoto(message, image);
     else if (type === "result") this.result = { ...message, image };
     else if (type === "frame") this.takeFrame(message, image);
-    else if (type === "faces") this.faces = message.boxes;
+    else if (type === "beside") this.beside = image && { ...message, image };
+    else if (type === "faces") this.takeFaces(message);
+    else if (type === "sketch") this.takeSketch(message);
     else if (type === "session") this.takeSession(message);
     else if (type === "job") this.takeJob(message);
     else if (type === "step") return this.takeStep(message); // too often for the whole page
@@ -142,7 +153,9 @@ class Editor {
   }
 
   takeStep(message) {
+    const began = this.step?.stage !== message.stage;
     this.step = message;
+    if (began) this.announce();
     this.tellProgress();
     this.draw();
   }
@@ -150,7 +163,6 @@ class Editor {
   takeJob(message) {
     const was = this.job;
     this.job = message;
-    if (was.kind === "drag" && !message.kind && this.step?.handles) this.followHandles(this.step);
     if (was.serial !== message.serial || !message.kind) { this.step = null; this.frame = null; }
     this.announce();
   }
@@ -158,62 +170,87 @@ class Editor {
   takeSession(message) {
     const was = this.session;
     this.session = message;
-    if (was && was.current !== message.current && this.moving) this.restorePoints(was.current);
     if (was?.stage !== "ready" && message.stage === "ready") { this.fitted = false; this.whole = undefined; this.hint(); }
-    this.moving = false;
+    if (this.wanted === message.generator) this.wanted = null;
   }
 
-  /** After a drag the handles are where the face went. */
-  followHandles(step) {
-    const sent = this.sent || [];
-    step.handles.forEach((handle, i) => { if (sent[i] && this.points.includes(sent[i])) sent[i].handle = handle; });
-    this.sent = null;
+  /** Another face is another session. */
+  takeFaces({ boxes, current }) {
+    if (this.looked && current !== this.looked) Object.assign(this, { result: null, frame: null, step: null, wipe: null, chosen: -1, fitted: false, whole: undefined });
+    this.faces = boxes;
+    this.looked = this.face = current;
   }
 
-  /** After a step through the history: what was asked there, so that it can be asked again, or asked otherwise. */
-  restorePoints(left) {
-    const { edits, current } = this.session;
-    const undone = edits.find((edit) => edit.number === left && edit.parent === current);
-    const there = edits.find((edit) => edit.number === current);
-    const edit = undone || there;
-    const handles = undone ? edit?.handles : edit?.ended;
-    this.points = (handles || []).map((handle, i) => ({ handle, target: edit.targets[i], held: distance(edit.handles[i], edit.targets[i]) < 0.01 }));
-    this.chosen = -1;
+  /** What is set and not yet dragged, as the host has it: the same in all tabs, and after a reload. */
+  takeSketch(message) {
+    const heard = message.heard[this.id] || 0;
+    if (this.fresh) {
+      this.fresh = false;
+      this.said = heard;
+      if (this.shared !== null && this.sketchText() !== this.known) { // it was set while the line was cut
+        this.shared = "";
+        return;
+      }
+    } else if (heard < this.said) return; // our own last words are still on their way
+    if (!this.mask || HANDS.includes(this.grip?.kind)) return; // the hand is right
+    const theirs = JSON.stringify(sketchOf(message.points, message.gestures, message.mask));
+    if (theirs !== this.sketchText()) {
+      if (message.points.length !== this.points.length) this.chosen = -1;
+      this.points = message.points;
+      this.strengths = message.gestures;
+      this.paintRuns(message.mask);
+    }
+    this.shared = this.known = theirs;
+  }
+
+  sketchText() { return JSON.stringify(sketchOf(this.points, this.strengths, this.maskRuns())); }
+
+  /** Tells the host what is set, where that has changed. */
+  share() {
+    if (this.shared === null || !this.mask || HANDS.includes(this.grip?.kind)) return;
+    const text = this.sketchText();
+    if (text === this.shared) return;
+    this.shared = text;
+    if (this.link.send({ type: "sketch", by: this.id, said: this.said + 1, face: this.looked ?? null, ...JSON.parse(text) }) !== false) { this.said++; this.known = text; }
   }
 
   // --- requests ----------------------------------------------------------------------------------------------
 
   get busy() { return Boolean(this.job.kind); }
-  get working() { return this.job.kind === "drag" || this.job.kind === "invert"; }
+  get working() { return ["drag", "invert", "download"].includes(this.job.kind); }
   get ready() { return this.session?.stage === "ready"; }
 
   start() {
     if (this.busy || !this.session) return;
-    if (!this.ready) return this.begin(this.face);
+    if (!this.ready || this.wanted) return this.begin(this.face);
     const points = this.points.filter((point) => point.target);
     const gestures = Object.fromEntries(Object.entries(this.strengths).filter(([, value]) => value));
     const some = Object.keys(gestures).length > 0;
     if (!some && !points.some((point) => distance(point.handle, point.target) >= 1)) {
       return this.toast("Nothing to drag yet: press on the face, pull, and let go where it should be.");
     }
-    this.sent = points;
     this.wipe = null;
     const asked = points.map(({ handle, target }) => ({ handle, target: distance(handle, target) < 1 ? handle : target }));
-    this.link.send({ type: "drag", points: asked, gestures, mask: this.masked ? this.maskRuns() : null, anchor: "previous" });
-    for (const name of Object.keys(gestures)) this.strengths[name] = 0;
+    this.link.send({ type: "drag", points: asked, gestures, mask: this.maskRuns(), anchor: "previous" });
   }
 
   begin(face) {
     if (!face && this.session.stage === "photo" && this.faces.length !== 1) return this.toast("Which face? Choose its number in the photo.");
     this.face = face || (this.faces.length === 1 ? 1 : null);
-    this.link.send({ type: "begin", face: this.face, generator: this.generators.value || "embedded" });
+    this.link.send({ type: "begin", face: this.face, generator: this.generator });
   }
 
-  pauseOrResume() { this.link.send({ type: this.job.status === "paused" ? "resume" : "pause" }); }
+  /** The generator to learn a face in. */
+  get generator() {
+    const names = (this.session?.generators || []).map((offer) => offer.name), now = this.session?.generator;
+    return this.wanted || (names.includes(now) ? now : names[0]) || "embedded";
+  }
+
+  pauseOrResume() { if (this.job.kind !== "download") this.link.send({ type: this.job.status === "paused" ? "resume" : "pause" }); }
   stop() { if (this.busy) this.link.send({ type: "stop" }); }
   undo() { if (this.canUndo) this.move({ type: "undo" }); }
   redo() { if (this.canRedo) this.move({ type: "redo" }); }
-  move(request) { if (this.busy) return; this.moving = true; this.link.send(request); }
+  move(request) { if (!this.busy) this.link.send(request); }
   get canUndo() { return !this.busy && this.session?.current > 0; }
   get canRedo() { return !this.busy && this.session?.edits.some((edit) => edit.parent === this.session.current); }
 
@@ -242,13 +279,21 @@ class Editor {
   }
 
   forget() {
-    Object.assign(this, { photo: null, result: null, frame: null, session: null, step: null, faces: [], face: null, points: [], chosen: -1, masked: false, wipe: null });
+    Object.assign(this, { photo: null, result: null, beside: null, frame: null, session: null, step: null, faces: [], face: null, looked: null, wanted: null, points: [], strengths: {}, chosen: -1, mask: null, masked: false, shared: null, known: null, wipe: null });
     this.refresh();
   }
 
   // --- the mask ----------------------------------------------------------------------------------------------
 
+  /** The mask as the host takes it; null where nothing is painted. */
   maskRuns() {
+    if (!this.masked || !this.mask) return null;
+    if (this.runsOf === this.strokes) return this.runs;
+    this.runsOf = this.strokes;
+    return (this.runs = this.readRuns());
+  }
+
+  readRuns() {
     const { width, height } = this.mask;
     const alpha = this.mask.getContext("2d").getImageData(0, 0, width, height).data;
     const runs = [];
@@ -259,6 +304,17 @@ class Editor {
     }
     runs.push(length);
     return { width, height, runs };
+  }
+
+  paintRuns(mask) {
+    this.clearMask();
+    if (!mask || mask.width !== this.mask.width || mask.height !== this.mask.height) return;
+    const pen = this.mask.getContext("2d"), image = pen.createImageData(mask.width, mask.height);
+    const pixels = new Uint32Array(image.data.buffer);
+    let at = 0;
+    mask.runs.forEach((length, i) => { if (i % 2) pixels.fill(0xffbad035, at, at + length); at += length; }); // #35d0ba
+    pen.putImageData(image, 0, 0);
+    this.masked = true;
   }
 
   dab(from, to, erase) {
@@ -289,13 +345,12 @@ class Editor {
     pen.fillRect(0, 0, this.mask.width, this.mask.height);
     this.masked = this.anyMask();
     this.strokes++;
-    this.refresh();
   }
 
   clearMask() {
     this.mask?.getContext("2d").clearRect(0, 0, this.mask.width, this.mask.height);
     this.masked = false;
-    this.refresh();
+    this.strokes++;
   }
 
   // --- the view ----------------------------------------------------------------------------------------------
@@ -348,13 +403,13 @@ class Editor {
     const ratio = window.devicePixelRatio || 1;
     const w = Math.round(this.canvas.clientWidth * ratio), tall = Math.round(this.canvas.clientHeight * ratio);
     if (this.photo && !this.fitted && w) this.fit(this.whole ?? (!this.ready || this.faceIsLarge()));
-    const shown = [w, tall, this.view.scale, this.view.x, this.view.y, this.photo, this.result, this.frame, this.before, this.wipe, this.masked && this.strokes, this.tool, this.working];
+    const shown = [w, tall, this.view.scale, this.view.x, this.view.y, this.photo, this.beside, this.result, this.frame, this.before, this.wipe, this.masked && this.strokes, this.tool, this.working];
     if (!this.painted || shown.some((value, i) => value !== this.painted[i])) this.paintPicture(this.cleared(this.picture, w, tall), ratio);
     this.painted = shown;
     const pen = this.cleared(this.canvas, w, tall);
     if (!this.photo) return;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    if (this.session?.stage === "photo" || (!this.session && this.faces.length)) this.paintFaces(pen);
+    if (!this.before && !this.working && (!this.ready || this.faces.length > 1)) this.paintFaces(pen);
     if (!this.before) this.paintPoints(pen);
     if (this.hover && (this.tool === "paint" || this.tool === "erase")) this.ring(pen, this.hover, this.brush * this.view.scale, "#fff", 1.5);
     if (this.cursor && document.activeElement === this.canvas) this.paintCursor(pen);
@@ -391,6 +446,7 @@ class Editor {
     pen.beginPath();
     pen.rect(left, 0, this.photo.width - left, this.photo.height);
     pen.clip();
+    if (this.beside) this.paintPart(pen, this.beside);
     if (this.result && this.result.number) this.paintPart(pen, this.result);
     if (this.frame) this.paintPart(pen, this.frame);
     if (this.wipe != null) {
@@ -421,7 +477,8 @@ class Editor {
     this.faces.forEach(([left, top, right, bottom], i) => {
       const [a, b] = [this.toScreen([left, top]), this.toScreen([right, bottom])];
       const chosen = this.face === i + 1;
-      pen.lineWidth = chosen ? 4 : 2.5;
+      if (chosen && this.ready) return; // its points are what counts
+      pen.lineWidth = chosen ? 4 : this.ready ? 1.5 : 2.5;
       pen.strokeStyle = chosen ? "#35d0ba" : "#ffd24a";
       pen.beginPath();
       pen.roundRect(a[0], a[1], b[0] - a[0], b[1] - a[1], 8);
@@ -444,7 +501,7 @@ class Editor {
 
   paintPoints(pen) {
     const live = this.job.kind === "drag" && this.step?.handles;
-    const points = live ? live.map((handle, i) => ({ handle, target: this.step.targets[i], held: this.sent?.[i]?.held })) : this.points;
+    const points = live ? live.map((handle, i) => ({ handle, target: this.step.targets[i], held: this.points.some((point) => point.held && distance(point.target, this.step.targets[i]) < 0.1) })) : this.points;
     const small = points.length > 8 ? 0.6 : 1;
     points.forEach((point, i) => this.paintPoint(pen, point, !live && i === this.chosen, small));
   }
@@ -528,7 +585,7 @@ class Editor {
     if (this.pointers.size === 2) return this.startPinch();
     if (event.button === 1 || this.tool === "pan" || this.spaceHeld) this.grip = { kind: "pan", at };
     else if (event.button === 2) this.grip = null;
-    else if (this.session?.stage === "photo") this.chooseFaceAt(at);
+    else if (!this.ready && this.faces.length) this.chooseFaceAt(at);
     else if (this.tool === "point") this.gripPoint(at, event.pointerType === "touch" ? 2 * GRIP : GRIP);
     else if (!this.working) this.startStroke(at);
     this.draw();
@@ -547,10 +604,15 @@ class Editor {
   }
 
   chooseFaceAt(at) {
-    const [x, y] = this.toPhoto(at);
-    const i = this.faces.findIndex(([l, t, r, b]) => x >= l && x <= r && y >= t && y <= b);
-    if (i >= 0) { this.face = i + 1; if (!this.busy) this.begin(this.face); }
+    const number = this.faceAt(at);
+    if (number && !this.busy) this.begin(number);
     else this.grip = { kind: "pan", at };
+  }
+
+  /** The number of the face there, the one that is looked at first; 0 for none. */
+  faceAt(at) {
+    const [x, y] = this.toPhoto(at), there = ([l, t, r, b]) => x >= l && x <= r && y >= t && y <= b;
+    return this.looked && there(this.faces[this.looked - 1]) ? this.looked : this.faces.findIndex(there) + 1;
   }
 
   gripPoint(at, reach) {
@@ -564,6 +626,8 @@ class Editor {
       this.points[open].target = p;
       this.chosen = open;
       this.grip = { kind: "target", index: open, at, moved: true };
+    } else if (this.faceAt(at) && this.faceAt(at) !== this.looked) {
+      this.begin(this.faceAt(at));
     } else {
       this.points.push({ handle: p, target: null, held: false });
       this.chosen = this.points.length - 1;
@@ -653,7 +717,8 @@ class Editor {
   // --- the keyboard ------------------------------------------------------------------------------------------
 
   key(event) {
-    if (event.target.closest("input, select, textarea, dialog")) return;
+    const slider = event.target.matches('input[type="range"]');
+    if (slider ? /^(Arrow|Home|End|Page)/.test(event.key) : event.target.closest("input, select, textarea, dialog")) return;
     const command = event.ctrlKey || event.metaKey, key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const onButton = event.target.closest("button, a");
     if (onButton && (key === " " || key === "Enter")) return;
@@ -674,7 +739,7 @@ class Editor {
     if (tool) return () => { this.tool = tool; };
     if (/^Arrow/.test(key)) return () => this.moveCursor(key, shift ? 10 : 1);
     const number = Number(key);
-    if (this.session?.stage === "photo" && number >= 1 && number <= this.faces.length) return () => this.begin(number);
+    if (!this.busy && number >= 1 && number <= this.faces.length && (!this.ready || number !== this.looked)) return () => this.begin(number);
     return {
       " ": () => (this.working ? this.pauseOrResume() : this.start()),
       Escape: () => (this.working ? this.stop() : this.letGo()),
@@ -704,7 +769,7 @@ class Editor {
   press() {
     if (!this.cursor) return;
     const at = this.toScreen(this.cursor);
-    if (this.session?.stage === "photo") this.chooseFaceAt(at);
+    if (!this.ready && this.faces.length) this.chooseFaceAt(at);
     else if (this.tool === "point") this.gripPoint(at, 3);
     else if (!this.working) this.dab(this.cursor, this.cursor, this.tool === "erase");
     this.grip = null;
@@ -730,7 +795,8 @@ class Editor {
     this.bar = h("div", { class: "bar", role: "progressbar", "aria-label": "progress", "aria-valuemin": 0 }, h("i"));
     this.toasts = h("div", { class: "toasts", role: "alert" });
     this.file = h("input", { type: "file", accept: "image/jpeg,image/png,image/webp,image/heic,image/heif,.heic", hidden: true, onchange: () => { this.open(this.file.files[0]); this.file.value = ""; } });
-    this.generators = h("select", { class: "generators", "aria-label": "generator" });
+    this.generators = h("select", { class: "generators", "aria-label": "generator", onchange: () => { this.wanted = this.generators.value === this.session?.generator ? null : this.generators.value; this.announce(); this.refresh(); } });
+    this.faceList = h("select", { class: "faces", "aria-label": "face", onchange: () => this.begin(Number(this.faceList.value)) });
     this.format = h("select", { class: "format", "aria-label": "file format" }, h("option", { value: "photo" }, "as photo"), ...["png", "jpg", "webp"].map((f) => h("option", { value: f }, f.toUpperCase())));
     this.strip = h("ol", { class: "history", "aria-label": "history" });
     this.sliders = h("div", { class: "sliders" });
@@ -742,7 +808,7 @@ class Editor {
 
   buildHead() {
     return h("header", {}, h("b", {}, "photodrag"),
-      this.link.upload ? this.button("open", "Open photo…", () => this.file.click()) : null, this.file, this.generators,
+      this.link.upload ? this.button("open", "Open photo…", () => this.file.click()) : null, this.file, this.faceList, this.generators,
       h("span", { class: "space" }),
       this.button("help", "Keys", () => this.keys.showModal(), { class: "quiet" }),
       h("span", { class: "save" }, this.format, this.button("export", "Export", () => this.export(), { class: "main" })));
@@ -819,22 +885,41 @@ class Editor {
     this.wiper.hidden = this.wipe == null;
     this.root.querySelector("button.export").disabled = this.busy || !ready;
     this.startButton.disabled = this.busy || !this.photo || (!ready && !this.faces.length && session?.stage !== "face");
-    this.startButton.textContent = ready ? "Start" : session?.stage === "face" ? "Go on" : "Learn this face";
+    this.startButton.textContent = this.wanted ? `Learn with ${shortName(this.wanted)}` : ready ? "Start" : session?.stage === "face" ? "Go on" : "Learn this face";
     this.startButton.hidden = working;
-    this.pauseButton.hidden = this.stopButton.hidden = !working;
+    this.stopButton.hidden = !working;
+    this.pauseButton.hidden = !working || job.kind === "download";
     this.pauseButton.textContent = job.status === "paused" ? "Go on" : "Pause";
     this.stopButton.disabled = job.status === "stopping";
+    this.listFaces();
     this.listGenerators();
     this.listHistory();
     this.listGestures();
     this.tellProgress();
+    this.share();
     this.draw();
   }
 
+  listFaces() {
+    const { faceList, faces, looked } = this, state = `${faces.length}/${looked}`;
+    faceList.hidden = faces.length < 2;
+    faceList.disabled = this.busy;
+    if (state === this.facesListed) return;
+    this.facesListed = state;
+    const prompt = looked ? null : h("option", { value: "" }, "Choose a face");
+    faceList.replaceChildren(...[prompt, ...faces.map((_, i) => h("option", { value: i + 1 }, `Face ${i + 1} of ${faces.length}`))].filter(Boolean));
+    faceList.value = looked || "";
+  }
+
   listGenerators() {
-    const names = this.session?.generators || [];
-    if (this.generators.length !== names.length) this.generators.replaceChildren(...names.map((name) => h("option", { value: name }, name.split(/[\\/]/).pop())));
-    this.generators.hidden = names.length < 2 || this.ready;
+    const all = this.session?.generators || [], state = JSON.stringify(all);
+    if (state !== this.offered) {
+      this.offered = state;
+      this.generators.replaceChildren(...all.map(({ name, about, size, licence }) => h("option", { value: name, title: licence }, [shortName(name), about, size && `${size} to download`].filter(Boolean).join(" · "))));
+    }
+    this.generators.value = this.generator;
+    this.generators.hidden = all.length < 2;
+    this.generators.disabled = this.busy;
   }
 
   listHistory() {
@@ -878,7 +963,7 @@ class Editor {
   }
 
   slider({ name, help, low, high }) {
-    const input = h("input", { type: "range", name, min: low, max: high, step: high > 2 ? 0.5 : 0.05, value: 0, "aria-label": `${name}: ${help}`, oninput: () => { this.strengths[name] = Math.round(Number(input.value) * 100) / 100; this.refresh(); }, ondblclick: () => { this.strengths[name] = 0; this.refresh(); } });
+    const input = h("input", { type: "range", name, min: low, max: high, step: high > 2 ? 0.5 : 0.05, value: 0, "aria-label": `${name}: ${help}`, oninput: () => { this.strengths[name] = Math.round(Number(input.value) * 100) / 100; input.nextElementSibling.textContent = this.strengths[name] || ""; }, onchange: () => this.refresh(), ondblclick: () => { this.strengths[name] = 0; this.refresh(); } });
     return h("label", { title: help }, h("span", {}, name.replace(/-/g, " ")), input, h("output"));
   }
 
@@ -887,6 +972,7 @@ class Editor {
     this.bar.style.visibility = step && this.working ? "visible" : "hidden"; // its place is kept: nothing jumps
     this.count.textContent = "";
     if (!step || !this.working) return;
+    if (step.stage === "download" || step.stage === "unpack") return this.tellDownload(step);
     const share = step.stage === "pivot" ? 0.25 * step.index / step.limit : step.stage === "tune" ? 0.25 + 0.75 * step.index / step.limit : step.index / step.limit;
     this.bar.firstElementChild.style.width = `${100 * share}%`;
     this.bar.setAttribute("aria-valuenow", step.index);
@@ -897,18 +983,30 @@ class Editor {
     if (Date.now() - (this.spoken || 0) > 5000) this.announce();
   }
 
+  tellDownload({ stage, index, limit, left, waiting }) {
+    this.bar.firstElementChild.style.width = limit ? `${(100 * index) / limit}%` : "0";
+    this.bar.setAttribute("aria-valuenow", index);
+    this.bar.setAttribute("aria-valuemax", limit || index);
+    const rest = waiting ? ", waiting for the server" : left ? `, about ${duration(left)} left` : "";
+    this.count.textContent = stage === "unpack" ? "reading what came" : `${index.toFixed(0)} of ${limit ? limit.toFixed(0) : "?"} MB${rest}`;
+    if (Date.now() - (this.spoken || 0) > 5000) this.announce();
+  }
+
   /** What a screen reader hears: each state, and every five seconds how far it is. */
   announce() {
     const { job, step, session } = this;
     this.spoken = Date.now();
     const stage = { pivot: "Looking for the face", tune: "Learning the face", drag: "Dragging" }[step?.stage];
-    const doing = { open: "Looking at the photo", invert: stage || "Cutting out the face", drag: "Dragging", history: "Going there", export: "Writing the file" }[job.kind];
+    const doing = { download: `Downloading ${step?.name || "the generator"}`, open: "Looking at the photo", invert: stage || "Cutting out the face", drag: "Dragging", history: "Going there", export: "Writing the file" }[job.kind];
     const waiting = job.before ? `Waiting for ${job.before} other ${job.before === 1 ? "job" : "jobs"}` : "Waiting";
     if (job.kind) return this.say({ waiting, paused: `${doing}: paused`, stopping: "Stopping…" }[job.status] || `${doing}…`);
     if (!session) return this.say("");
     if (session.stage === "photo") return this.say(this.faces.length > 1 ? `${this.faces.length} faces: choose one` : this.faces.length ? "One face found" : "No face found: try another photo");
     if (session.stage === "face") return this.say("The face was not learned to the end");
-    this.say(session.finished ? "Ready" : "Ready; the face was learned in part");
+    const offer = this.wanted && session.generators.find(({ name }) => name === this.wanted);
+    if (offer) return this.say([shortName(offer.name), offer.size && `${offer.size} to download`, offer.licence].filter(Boolean).join("; "));
+    const which = this.faces.length > 1 ? `: face ${this.looked} of ${this.faces.length}` : "";
+    this.say(session.finished ? `Ready${which}` : `Ready${which}; the face was learned in part`);
   }
 
   say(text) { if (this.status.textContent !== text) this.status.textContent = text; }
@@ -921,6 +1019,19 @@ class Editor {
   }
 
   hint() { this.hints.hidden = remembered("hints"); }
+}
+
+const shortName = (name) => name.split(/[\\/]/).pop().replace(/\.(safetensors|pkl|pt)$/, "");
+const duration = (seconds) => (seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`);
+
+/** What is set, in one form, so that two can be compared. */
+function sketchOf(points, gestures, mask) {
+  const set = Object.entries(gestures).filter(([, value]) => value).sort();
+  return {
+    points: points.map(({ handle, target, held }) => ({ handle, target, held: Boolean(held) })),
+    gestures: Object.fromEntries(set),
+    mask: mask && { width: mask.width, height: mask.height, runs: mask.runs },
+  };
 }
 
 function remembered(name) { try { return localStorage.getItem(`photodrag.${name}`) === "1"; } catch { return false; } }
@@ -950,7 +1061,7 @@ class WebLink {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}/session/${encodeURIComponent(name)}?token=${encodeURIComponent(this.token)}`);
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => { this.wait = 500; };
+    socket.onopen = () => { this.wait = 500; this.joined(); };
     // In order, though pictures are decoded on the way.
     let turn = Promise.resolve();
     socket.onmessage = (event) => { turn = turn.then(() => this.receive(...unpack(event.data))).catch(console.error); };
@@ -966,7 +1077,12 @@ class WebLink {
     this.wait = Math.min(2 * this.wait, 8000);
   }
 
-  send(request) { if (this.socket?.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(request)); }
+  /** False where the line is cut. */
+  send(request) {
+    if (this.socket?.readyState !== WebSocket.OPEN) return false;
+    this.socket.send(JSON.stringify(request));
+    return true;
+  }
 
   async upload(file) {
     let answer;
@@ -992,6 +1108,7 @@ class WidgetLink {
       const payload = buffers?.[0] ? new Uint8Array(buffers[0].buffer ?? buffers[0], buffers[0].byteOffset ?? 0, buffers[0].byteLength).slice().buffer : null;
       turn = turn.then(() => this.receive(message, payload)).catch(console.error);
     });
+    this.joined();
     this.send({ type: "hello" });
   }
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from align import Face, NoFaceFound, find_faces
+from align import Face, NoFaceFound, choose_face, find_faces
 from drag import BadEdit, DragStep
 from inversion import PivotStep, TuneStep
 from pipeline.commands.common import USER_ERRORS, told
+from pipeline.editor.faces import Faces, faces_of, is_of
+from pipeline.editor.generators import offers, polled, to_fetch
 from pipeline.editor.protocol import (
     BadMessage,
     Begin,
@@ -36,8 +39,10 @@ from pipeline.editor.protocol import (
     Move,
     Request,
     Shown,
+    Sketch,
     read_request,
 )
+from pipeline.editor.sketch import SketchPad
 from pipeline.editor.view import (
     LARGEST,
     View,
@@ -56,7 +61,7 @@ from pipeline.gestures import GESTURES, ask
 from pipeline.history import Entry
 from pipeline.progress import S
 from pipeline.session import EditSession
-from weights import Generator, load_generator
+from weights import Generator, KnownFile, Received, download, find_generator, load_generator
 
 log = logging.getLogger(__name__)
 MIME = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".heic": "image/heic", ".heif": "image/heif"}
@@ -104,10 +109,12 @@ class Outbox:
 
 
 class Host:
-    """A session that editors look at."""
+    """A photo's session that editors look at; where the photo has several faces, the session of one at a time."""
 
     def __init__(self, session: EditSession, worker: Worker, generators: Sequence[str] = ("embedded",)):
         self.session, self.worker, self.generators = session, worker, tuple(generators)
+        self._all, self._pad = Faces(session), SketchPad(session.folder)
+        self._base = session.photo  # with the edits of the other faces
         self._lock = threading.RLock()
         self._clients: set[Outbox] = set()
         self._last: dict[str, Message] = {}
@@ -115,7 +122,9 @@ class Host:
         self._serial = 0  # of the job: a frame that was drawn too late is known by it
         self._view: View | None = None
         self._faces: list[Face] = []
+        self._face: int | None = None  # the number of the one that is looked at
         self._edits: dict[int, dict[str, Any]] = {}
+        self._next: Begin | None = None  # to begin with when a download has come
         self._start("open", self._open())
 
     # --- clients -------------------------------------------------------------------------------------------
@@ -153,9 +162,12 @@ class Host:
             case Control():
                 self._control(request)
             case Begin():
-                self._start("invert", self._begin(request))
+                self._start_beginning(request)
             case Drag():
                 self._start("drag", self._drag(request))
+            case Sketch():
+                self._pad.take(request, meant=request.face == self._face)
+                self._tell_sketch()
             case Move() | GoTo():
                 self._start("history", self._move(request))
             case Export():
@@ -177,14 +189,23 @@ class Host:
 
     # --- jobs ----------------------------------------------------------------------------------------------
 
-    def _start(self, kind: str, steps: Iterator[None]) -> None:
+    def _start_beginning(self, request: Begin) -> None:
+        if request.generator not in self.generators:
+            raise BadEdit(f"there is no generator {request.generator!r} here: choose one of the list")
+        known = to_fetch(request.generator)
+        if known is None:
+            self._start("invert", self._begin(request))
+        else:
+            self._start("download", self._fetch(known, request), self.worker.add_aside)
+
+    def _start(self, kind: str, steps: Iterator[None], add: Callable[[Job], None] | None = None) -> None:
         """Queues a job. Raises BadMessage while another one of this session is under way."""
         with self._lock:
             if self._job is not None:
                 raise BadMessage("this session is at work: stop that first, or wait until it is done")
             self._serial += 1
             self._job = Job(kind, self._answered(steps), self._ended)
-        self.worker.add(self._job)
+        (add or self.worker.add)(self._job)
         self._tell_job()
 
     def _control(self, request: Control) -> None:
@@ -192,6 +213,8 @@ class Host:
         if job is None:
             raise BadMessage(f"there is nothing to {request.type}: nothing is under way")
         stopping = request.type == "stop"
+        if job.kind == "download" and not stopping:
+            raise BadMessage("a download can only be stopped: what has come is kept, and it goes on from there")
         self.worker.steer(job, paused=request.type == "pause", stopping=stopping)
         self._tell_job()
 
@@ -211,8 +234,12 @@ class Host:
     def _ended(self) -> None:
         with self._lock:
             self._job = None
+            beginning, self._next = self._next, None
         self._forget("step", "frame")
-        self._tell_job()
+        if beginning is None:
+            self._tell_job()
+        else:
+            self._start("invert", self._begin(beginning))
 
     def _rename_job(self, kind: str) -> None:
         if self._job is not None:
@@ -232,12 +259,17 @@ class Host:
         height, width = photo.pixels.shape[:2]
         shown = reduced(photo.pixels, LARGEST)
         self._tell("photo", {"width": width, "height": height}, jpeg(shown, photo.icc, 92))
+        self._tell_sketch()
         yield
-        if not self.session.files.is_done("face", {}):
+        if self.session.files.is_done("face", {}):
+            self._faces = faces_of(self.session)
+            self._tell_faces()
+            self._look_beside()
+        else:
             self._look()
             yield
             self._find_faces()
-            if len(self._faces) == len(self.generators) == 1:  # there is nothing to choose
+            if len(self._faces) == 1 and to_fetch(self.generators[0]) is None:  # there is nothing to choose
                 self._rename_job("invert")
                 yield from self._begin(Begin(type="begin", face=1, generator=self.generators[0]))
         self._look()
@@ -248,21 +280,25 @@ class Host:
         try:
             self._faces = find_faces(self.session.photo.pixels)
         except NoFaceFound as error:
-            self._tell("faces", {"boxes": []})
             self._tell("problem", {"text": str(error)})
-        else:
-            self._tell("faces", {"boxes": [[round(v, 1) for v in face.box] for face in self._faces]})
+        self._tell_faces()
+
+    def _tell_faces(self) -> None:
+        """All boxes, and which face the session is, counted from 1."""
+        self._face = next((i for i, face in enumerate(self._faces, 1) if is_of(self.session, face)), None)
+        boxes = [[round(v, 1) for v in face.box] for face in self._faces]
+        self._tell("faces", {"boxes": boxes, "current": self._face})
 
     def _begin(self, request: Begin) -> Iterator[None]:
-        if request.generator not in self.generators:
-            raise BadEdit(f"there is no generator {request.generator!r} here: choose one of the list")
-        session, which = self.session, {} if request.face is None else {"which": str(request.face)}
-        if not session.files.is_done("face", which):
-            if not which:
-                raise BadEdit("choose a face first: click on it")
-            self._refuse_with_edits()
-            session.align(which["which"], self._faces or None)
-        if not session.files.is_done("tuned", {}):
+        if request.face is not None:
+            found = self._go_to_face(request.face)
+            if found:
+                yield from self._draw_thumbs()
+                return
+        session = self.session
+        if not session.files.is_done("face", {}):
+            raise BadEdit("choose a face first: click on it")
+        if not session.files.is_done("tuned", {}) or request.generator != self._generator():
             self._refuse_with_edits()
         self._look()
         yield
@@ -272,9 +308,64 @@ class Host:
         finally:
             self._look()
 
+    def _go_to_face(self, number: int) -> bool:
+        """Makes a face the one that is looked at; whether it was learned already. Raises FaceIndexError."""
+        if not self._faces:
+            self._faces = faces_of(self.session) or find_faces(self.session.photo.pixels)
+        face = choose_face(self._faces, number)
+        if is_of(self.session, face):
+            return False
+        if _readable(self.session, "tuned") or self.session.files.edits():
+            self._leave_for(self._all.session(face))
+        if not is_of(self.session, face):
+            self.session.align(str(number), self._faces)
+        self._tell_faces()
+        self._look()
+        return self.session.files.is_done("tuned", {})
+
+    def _leave_for(self, session: EditSession) -> None:
+        """Looks at another face's session. The one that is left stays as it is, its sketch too."""
+        self.session, self._pad = session, SketchPad(session.folder, self._pad.heard)
+        self._edits, self._view = {}, None
+        self._forget("result")
+        self._look_beside()
+        self._tell_faces()
+        self._tell_sketch()
+
+    def _look_beside(self) -> None:
+        """What was done to the other faces: the part of the photo in which that is."""
+        photo, self._base = self.session.photo, self._all.others(self.session)
+        rows, columns = ((photo.pixels != self._base.pixels).any(2).any(axis) for axis in (1, 0))
+        if not rows.any():
+            self._tell("beside")
+            return
+        (top, bottom), (left, right) = (np.flatnonzero(line)[[0, -1]].tolist() for line in (rows, columns))
+        box = left, top, right + 1, bottom + 1
+        part = np.ascontiguousarray(self._base.pixels[top : bottom + 1, left : right + 1])
+        self._tell("beside", {"corners": corners_of(box)}, jpeg(reduced(part, LARGEST // 2), photo.icc, 95))
+
+    def _fetch(self, known: KnownFile, request: Begin) -> Iterator[None]:
+        """Downloads a generator and converts it, beside the device's queue; then the face is begun with."""
+        started, first, last, due = time.monotonic(), None, None, 0.0
+        try:
+            for came in polled(download(known)):
+                first, last = first or came, came or last
+                if time.monotonic() >= due or came is None:
+                    told = _describe_download(known, first, last, time.monotonic() - started)
+                    self._tell("step", {"stage": "download", **told, "waiting": came is None})
+                    due = time.monotonic() + EVERY
+                yield
+        except GeneratorExit:
+            self._tell("note", {"text": "stopped: what has come is kept, and the next download goes on from there"})
+            raise
+        self._tell("step", {"stage": "unpack", "index": 1, "limit": 1, "score": 0.0, "name": known.name})
+        yield
+        find_generator(known.name)
+        self._next = request
+
     def _refuse_with_edits(self) -> None:
         if self.session.files.edits():
-            raise BadEdit("a new inversion would make this session's edits useless: drop the photo again instead")
+            raise BadEdit("learning the face anew would make its edits useless: drop the photo again instead")
 
     def _show_inversion(self, steps: Iterator[PivotStep | TuneStep], base: Generator) -> Iterator[None]:
         quad, latent = self.session.face(8).quad, None
@@ -300,6 +391,8 @@ class Host:
     def _drag(self, request: Drag) -> Iterator[None]:
         session = self.session
         handles, targets, mask = self._asked(request)
+        self._pad.without_gestures()
+        self._tell_sketch()
         parent = None if request.from_photo else session.current_edit
         below, step = layers_below(parent, mask, request.anchor), None
         started, due, view = time.monotonic(), 0.0, self._current_view()
@@ -317,6 +410,8 @@ class Host:
         finally:
             if step is not None:
                 self._tell_step(step, view, targets, time.monotonic() - started)
+                self._pad.followed(request.points, np.array(view.to_photo(step.handles)))
+                self._tell_sketch()
                 self._look()
                 self._tell("note", {"text": told(step), "state": step.state})
 
@@ -328,7 +423,7 @@ class Host:
     def _current_view(self) -> View:
         inversion = self.session.inversion
         if self._view is None or self._view.inversion is not inversion:
-            self._view = View.of(self.session)
+            self._view = View.of(self.session, self._base)
         return self._view
 
     def _asked(self, request: Drag) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -358,10 +453,15 @@ class Host:
         self._tell("frame", {"corners": view.corners(), "serial": serial}, jpeg(view.live(layers), view.photo.icc))
 
     def _move(self, request: Move | GoTo) -> Iterator[None]:
+        was = self.session.tree.current
         if isinstance(request, GoTo):
-            self.session.goto(request.number)
+            now = self.session.goto(request.number)
         else:
-            self.session.undo() if request.type == "undo" else self.session.redo()
+            now = self.session.undo() if request.type == "undo" else self.session.redo()
+        undone = self._edits.get(was, {}).get("parent") == now
+        edit = self._edits.get(was if undone else now, {})
+        self._pad.restored(edit if "ended" in edit else None, undone=undone)
+        self._tell_sketch()
         self._look()
         yield
 
@@ -369,7 +469,7 @@ class Host:
         suffix = self.session.files.photo.suffix.lower() if request.format == "photo" else f".{request.format}"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"result{suffix}"
-            self.session.export(path)
+            self.session.result(onto=self._base).save(path)
             mime = MIME.get(suffix, MIME[".jpg"])
             outbox.put(Message("file", {"suffix": suffix, "mime": mime}, path.read_bytes()))
         yield
@@ -395,19 +495,30 @@ class Host:
                 "stage": stage,
                 "current": current,
                 "edits": list(self._edits.values()),
-                "generators": list(self.generators),
+                "generators": [asdict(offer) for offer in offers(self.generators)],
+                "generator": self._generator() if aligned else None,
                 "quad": self.session.face(8).quad.round(2).tolist() if aligned else None,
                 "finished": files.is_done("tuned", {}),
                 "gestures": GESTURE_SLIDERS,
             },
         )
 
+    def _generator(self) -> str | None:
+        """The generator in which the face was looked for, by the name it has in the list."""
+        if not _readable(self.session, "pivot"):
+            return None
+        name: str = self.session.files.read("pivot").settings["generator"]
+        return name
+
+    def _tell_sketch(self) -> None:
+        self._tell("sketch", self._pad.told())
+
     def _tell_result(self, current: int) -> None:
         """The current result where it can differ from the photo: at its own size, unless that is huge."""
         photo = self.session.photo
         box = box_of(self.session.face(8).quad, photo.pixels.shape)
         left, top, right, bottom = box
-        part = np.ascontiguousarray(self.session.result().pixels[top:bottom, left:right])
+        part = np.ascontiguousarray(self.session.result(onto=self._base).pixels[top:bottom, left:right])
         if current != PHOTO:
             self._edits[current]["thumb"] = _inline(jpeg(thumb_of(part), photo.icc, 80))
         corners = corners_of(box)
@@ -441,6 +552,19 @@ class Host:
             told_edit["thumb"] = _inline(view.thumb(self.session.edit(told_edit["number"]).layers))
             yield
         self._look()
+
+
+def _describe_download(
+    known: KnownFile, first: Received | None, last: Received | None, seconds: float
+) -> dict[str, Any]:
+    """What is told of a download, in megabytes; of the time that is left once that can be said."""
+    limit = (last and last.limit) or known.bytes
+    told = {"name": known.name, "score": 0.0, "index": 0.0, "limit": round(limit / 1e6, 1)}
+    if first is None or last is None:
+        return told
+    rate = (last.index - first.index) / max(seconds, 1e-3)
+    told["index"] = round(last.index / 1e6, 1)
+    return told | ({"left": round((limit - last.index) / rate, 1)} if rate and limit else {})
 
 
 @contextmanager

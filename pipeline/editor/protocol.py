@@ -55,7 +55,10 @@ class Mask(_Request):
 
 
 class Begin(_Request):
-    """Cut out a face, counted from 1, and find it in a generator. None: the face that was cut out already."""
+    """Cut out a face, counted from 1, and find it in a generator. None: the face that was cut out already.
+
+    Where another face was learned already, this one gets a session of its own, and a face that has one is gone back to.
+    """
 
     type: Literal["begin"]
     face: int | None = Field(ge=1)
@@ -71,6 +74,26 @@ class Drag(_Request):
     mask: Mask | None = None
     anchor: Literal["photo", "previous"] = "photo"
     from_photo: bool = False
+
+
+class SketchPoint(_Request):
+    """A point that was set. Without a target, only its handle was."""
+
+    handle: tuple[Coordinate, Coordinate] = Field(strict=False)
+    target: tuple[Coordinate, Coordinate] | None = Field(default=None, strict=False)
+    held: bool = False
+
+
+class Sketch(_Request):
+    """All that is set and not yet dragged. Each client counts what it has said, and is told how far it was heard."""
+
+    type: Literal["sketch"] = "sketch"
+    by: str = Field(default="", max_length=32)
+    said: int = Field(default=0, ge=0)
+    face: int | None = None  # for which face it is meant
+    points: list[SketchPoint] = Field(default=[], max_length=MOST_POINTS)
+    gestures: dict[str, float] = Field(default={}, max_length=MOST_POINTS)
+    mask: Mask | None = None
 
 
 class Move(_Request):
@@ -109,7 +132,7 @@ class Shown(_Request):
     type: Literal["shown"]
 
 
-Request = Begin | Drag | Move | GoTo | Control | Export | Hello | Shown
+Request = Begin | Drag | Sketch | Move | GoTo | Control | Export | Hello | Shown
 _REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="type")])
 
 

@@ -74,10 +74,13 @@ class View:
     config: PasteConfig
 
     @classmethod
-    def of(cls, session: EditSession) -> View:
-        """Raises StaleResult where the face was not yet inverted."""
+    def of(cls, session: EditSession, photo: Photo) -> View:
+        """Of the session's photo, or of that photo with other faces edited.
+
+        Raises StaleResult where the face was not yet inverted.
+        """
         return cls(
-            session.photo,
+            photo,
             session.face(8).quad,
             session.inversion,
             session.without_neighbours(),

@@ -64,6 +64,16 @@ class Worker:
             self._jobs.append(job)
             self._changed.notify_all()
 
+    def add_aside(self, job: Job) -> None:
+        """Runs a job that wants no device, a download for instance, in a thread of its own. It cannot be paused."""
+
+        def run() -> None:
+            while not (job.stopping or self._closing) and self._step(job):
+                pass
+            self._end(job)
+
+        threading.Thread(target=run, name=job.kind, daemon=True).start()
+
     def steer(self, job: Job, *, paused: bool = False, stopping: bool = False) -> None:
         """Pauses a job, lets it go on, or stops it; what it has done is kept."""
         with self._changed:
@@ -133,7 +143,8 @@ class Worker:
             except Exception:
                 log.exception("the end of a job failed")
         with self._changed:
-            self._jobs.remove(job)
+            if job in self._jobs:
+                self._jobs.remove(job)
             self._changed.notify_all()
 
     def _paint(self) -> None:
