@@ -3,7 +3,8 @@
 The pivot stays; the weights move, and with them the faces around the pivot, so edits of the pivot are edits of
 this person. Optional locality regularisation (section 3.3) holds the generator as it was a little away from the
 pivot. PTI's official code tunes the mapping network too, which gets no gradient: here only the synthesis moves. And
-the face counts more than what is around it, since it is the face that must be this person's.
+the face counts more than what is around it, since it is the face that must be this person's; and the coarse
+convolutions move less than the fine ones, since edits live on what they know.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from inversion.perceptual import Perceptual
 from weights import Generator, StyleGAN2
 
+COARSE = 32  # px
 FACE = (0.5, 0.525), (0.21, 0.25)
 """Where a face aligned as FFHQ lies, in shares of the side: the middle (x, y) of a bell, and how far out it is 1/e."""
 
@@ -31,6 +33,8 @@ class TuneConfig:
     learning_rate: float = 3e-3
     """Adam's. PTI takes 3e-4 for 512 channels; a small network moves less for the same step. Much more than this
     fits as fast, but spoils what drags need: that the face moves as a face."""
+    coarse_rate: float = 0.3
+    """Share of that rate for the convolutions up to 32 px, which hold how a face moves. 1: all alike, as in PTI."""
     pixel_weight: float = 10.0
     """Weight of the mean squared pixel difference, beside the perceptual distance. PTI: 1, with LPIPS."""
     view: float = 0.75
@@ -73,7 +77,9 @@ def tune(
     described, weight = perceptual.describe(_middle(target, config.view)), _pixel_weight(target, config.face_weight)
     network = generator.trainable_copy()
     parameters = dict(network.synthesis.named_parameters())
-    optimizer = torch.optim.Adam(parameters.values(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(
+        [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()]
+    )
 
     for index in range(config.steps + 1):
         with torch.enable_grad():
@@ -93,6 +99,13 @@ def tune(
         ):
             parameter.grad = gradient
         optimizer.step()
+
+
+def _rate(name: str, config: TuneConfig) -> float:
+    """The learning rate of the synthesis network's parameter of that name."""
+    block, layer, *_ = name.split(".")  # as b32.conv0.weight
+    moves = int(block.removeprefix("b")) <= COARSE and layer != "torgb"
+    return config.learning_rate * (config.coarse_rate if moves else 1.0)
 
 
 def _middle(images: Tensor, share: float) -> Tensor:

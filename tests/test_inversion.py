@@ -118,13 +118,28 @@ def test_the_middle_of_a_picture_and_the_weights_of_a_face() -> None:
     assert torch.equal(_pixel_weight(torch.zeros(1, 3, 8, 8), 0.0), torch.ones(8, 8))
 
 
+def test_coarse_convolutions_move_less(perceptual: Perceptual) -> None:
+    generator = load_generator()
+    target = to_image(lisa_face(generator.resolution).pixels)
+    last = finish(tune(generator, generator.mean_latent, target, perceptual, TuneConfig(steps=1)))
+    before = generator.network.synthesis.state_dict()
+
+    def moved(name: str) -> float:
+        """By Adam's first step every value moves by its learning rate."""
+        return (last.weights[name] - before[name]).abs().max().item()
+
+    assert moved("b32.conv1.weight") == pytest.approx(0.3 * 3e-3, rel=0.01)
+    assert moved("b64.conv0.weight") == pytest.approx(3e-3, rel=0.01)
+    assert moved("b32.torgb.weight") == pytest.approx(3e-3, rel=0.01)
+
+
 def test_tuning_draws_the_face_before_what_is_around_it(perceptual: Perceptual) -> None:
     generator = load_generator()
     target = to_image(lisa_face(generator.resolution).pixels)
     size = generator.resolution
 
     def error(face_weight: float) -> tuple[float, float]:
-        config = TuneConfig(steps=12, view=1.0, face_weight=face_weight)
+        config = TuneConfig(steps=12, view=1.0, coarse_rate=1.0, face_weight=face_weight)
         last = finish(tune(generator, generator.mean_latent, target, perceptual, config))
         wrong = (generator.tuned(last.weights).render(generator.mean_latent[None]) - target).square()
         face = wrong[..., size * 3 // 8 : size * 5 // 8, size * 3 // 8 : size * 5 // 8].mean().item()
