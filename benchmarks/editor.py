@@ -41,12 +41,12 @@ def server(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.wait()
 
 
-def until(page: Any, expression: str, seconds: float = 240) -> None:
+def until(page: Any, expression: str, seconds: float = 240, every: float = 0.1) -> None:
     end = time.monotonic() + seconds
     while not page.evaluate(f"(() => {{ const e = photodrag; return Boolean({expression}); }})()"):
         if time.monotonic() > end:
             raise TimeoutError(expression)
-        time.sleep(0.1)  # asking costs the browser time too
+        time.sleep(every)  # asking costs the browser time too
 
 
 def start(page: Any) -> None:

@@ -163,6 +163,7 @@ class Editor {
   takeJob(message) {
     const was = this.job;
     this.job = message;
+    if (was.kind === "drag" && !message.kind) this.chosen = -1;
     if (was.serial !== message.serial || !message.kind) { this.step = null; this.frame = null; }
     this.announce();
   }
@@ -271,7 +272,7 @@ class Editor {
     try {
       await this.link.upload(file);
     } catch (error) {
-      this.say("");
+      this.announce();
       return this.toast(error.message, true);
     }
     this.name = file.name.replace(/\.[^.]*$/, "") || "photo";
@@ -410,7 +411,7 @@ class Editor {
     if (!this.photo) return;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (!this.before && !this.working && (!this.ready || this.faces.length > 1)) this.paintFaces(pen);
-    if (!this.before) this.paintPoints(pen);
+    if (!this.before && this.wipe == null) this.paintPoints(pen);
     if (this.hover && (this.tool === "paint" || this.tool === "erase")) this.ring(pen, this.hover, this.brush * this.view.scale, "#fff", 1.5);
     if (this.cursor && document.activeElement === this.canvas) this.paintCursor(pen);
   }
@@ -808,7 +809,7 @@ class Editor {
 
   buildHead() {
     return h("header", {}, h("b", {}, "photodrag"),
-      this.link.upload ? this.button("open", "Open photo…", () => this.file.click()) : null, this.file, this.faceList, this.generators,
+      this.link.upload ? this.button("open", "Open…", () => this.file.click(), { title: "Open a photo" }) : null, this.file, this.faceList, this.generators,
       h("span", { class: "space" }),
       this.button("help", "Keys", () => this.keys.showModal(), { class: "quiet" }),
       h("span", { class: "save" }, this.format, this.button("export", "Export", () => this.export(), { class: "main" })));
@@ -886,7 +887,7 @@ class Editor {
     this.root.querySelector("button.export").disabled = this.busy || !ready;
     this.startButton.disabled = this.busy || !this.photo || (!ready && !this.faces.length && session?.stage !== "face");
     this.startButton.textContent = this.wanted ? `Learn with ${shortName(this.wanted)}` : ready ? "Start" : session?.stage === "face" ? "Go on" : "Learn this face";
-    this.startButton.hidden = working;
+    this.startButton.hidden = working || !this.photo || (session?.stage === "photo" && this.faces.length > 1); // a click on a face does it
     this.stopButton.hidden = !working;
     this.pauseButton.hidden = !working || job.kind === "download";
     this.pauseButton.textContent = job.status === "paused" ? "Go on" : "Pause";
@@ -907,7 +908,7 @@ class Editor {
     if (state === this.facesListed) return;
     this.facesListed = state;
     const prompt = looked ? null : h("option", { value: "" }, "Choose a face");
-    faceList.replaceChildren(...[prompt, ...faces.map((_, i) => h("option", { value: i + 1 }, `Face ${i + 1} of ${faces.length}`))].filter(Boolean));
+    faceList.replaceChildren(...[prompt, ...faces.map((_, i) => h("option", { value: i + 1 }, `Face ${i + 1}`))].filter(Boolean));
     faceList.value = looked || "";
   }
 
@@ -1116,7 +1117,14 @@ class WidgetLink {
 }
 
 /** anywidget's entry. */
-export default { render({ model, el }) { el.style.height = "720px"; mount(el, new WidgetLink(model)); } };
+export default {
+  render({ model, el }) {
+    el.style.height = "720px";
+    el.setAttribute("data-lm-suppress-shortcuts", "true"); // or JupyterLab takes X for cutting the cell
+    el.addEventListener("keydown", (event) => event.stopPropagation());
+    mount(el, new WidgetLink(model));
+  },
+};
 
 const page = document.getElementById("photodrag-page");
 if (page) window.photodrag = mount(page, new WebLink());

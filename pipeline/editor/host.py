@@ -393,7 +393,7 @@ class Host:
         handles, targets, mask = self._asked(request)
         self._pad.without_gestures()
         self._tell_sketch()
-        parent = None if request.from_photo else session.current_edit
+        was, parent = session.tree.current, None if request.from_photo else session.current_edit
         below, step = layers_below(parent, mask, request.anchor), None
         started, due, view = time.monotonic(), 0.0, self._current_view()
         try:
@@ -410,7 +410,8 @@ class Host:
         finally:
             if step is not None:
                 self._tell_step(step, view, targets, time.monotonic() - started)
-                self._pad.followed(request.points, np.array(view.to_photo(step.handles)))
+                if session.tree.current != was:
+                    self._pad.dragged(session.tree.current, request, np.array(view.to_photo(step.handles)))
                 self._tell_sketch()
                 self._look()
                 self._tell("note", {"text": told(step), "state": step.state})
@@ -458,9 +459,7 @@ class Host:
             now = self.session.goto(request.number)
         else:
             now = self.session.undo() if request.type == "undo" else self.session.redo()
-        undone = self._edits.get(was, {}).get("parent") == now
-        edit = self._edits.get(was if undone else now, {})
-        self._pad.restored(edit if "ended" in edit else None, undone=undone)
+        self._pad.went(was, now, self._edits)
         self._tell_sketch()
         self._look()
         yield
