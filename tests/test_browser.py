@@ -256,6 +256,7 @@ def test_a_painted_mask_holds_the_rest(ready: Tab, session: EditSession) -> None
 
 
 def test_a_gesture_slider_drags_the_landmarks(ready: Tab, session: EditSession) -> None:
+    ready.get("e.points.push({ handle: [300, 460], target: [300.5, 460], held: false })")  # it has arrived: it is free
     ready.page.fill("input[name=smile]", "0.6")
     assert ready.page.inner_text("label:has(input[name=smile]) output") == "0.6"
     ready.click("start")

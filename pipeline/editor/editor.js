@@ -224,15 +224,21 @@ class Editor {
   start() {
     if (this.busy || !this.session) return;
     if (!this.ready || this.wanted) return this.begin(this.face);
-    const points = this.points.filter((point) => point.target);
+    const points = this.points.filter((point) => point.target && !this.arrived(point));
     const gestures = Object.fromEntries(Object.entries(this.strengths).filter(([, value]) => value));
     const some = Object.keys(gestures).length > 0;
-    if (!some && !points.some((point) => distance(point.handle, point.target) >= 1)) {
+    if (!some && !points.some((point) => !point.held)) {
       return this.toast("Nothing to drag yet: press on the face, pull, and let go where it should be.");
     }
     this.wipe = null;
-    const asked = points.map(({ handle, target }) => ({ handle, target: distance(handle, target) < 1 ? handle : target }));
+    const asked = points.map(({ handle, target, held }) => ({ handle, target: held ? handle : target }));
     this.link.send({ type: "drag", points: asked, gestures, mask: this.maskRuns(), anchor: "previous" });
+  }
+
+  /** A point that is where it should be, as nearly as a drag brings it. It is not held either: what comes next is free. */
+  arrived({ handle, target, held }) {
+    const [a, , , d] = this.session.quad;
+    return !held && distance(handle, target) < Math.max(1, (2 * distance(a, d)) / 512);
   }
 
   begin(face) {
