@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import secrets
 import shutil
 import tempfile
 import time
@@ -24,10 +25,15 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.editor import PHOTO, server, until
 
-DESK, PHONE, FILM = (1440, 900), (390, 844), (960, 640)
-SMILE = [((246, 558), (226, 536)), ((356, 557), (378, 534))]  # of PHOTO: the corners of the mouth
+DESK, PHONE, FILM = (1440, 900), (390, 844), (760, 720)
+TURN = [
+    ((304, 461), (338, 461)),
+    ((302, 543), (330, 543)),
+    ((220, 362), (248, 362)),
+    ((380, 362), (402, 362)),
+]  # of PHOTO
 MOUTH = [(225, 560), (300, 572), (375, 560)]
-DOCS = {"editor.jpg": ["desk-points"], "editor-history.jpg": ["desk-history"],
+DOCS = {"editor-history.jpg": ["desk-history"],
         "editor-phone.jpg": ["phone-points", "phone-mask", "phone-gestures", "phone-before-after"]}  # fmt: skip
 
 
@@ -82,7 +88,7 @@ def first_steps(shot: Camera, address: str, photo: Path) -> str:
 
 
 def a_drag(shot: Camera) -> None:
-    for pull in SMILE:
+    for pull in TURN:
         shot.pull(*pull)
     shot.shoot("points")
     shot.click("start")
@@ -101,7 +107,7 @@ def what_else(shot: Camera, text: Path) -> None:
     shot.click("clear")
     shot.page.keyboard.press("p")
     shot.page.evaluate("photodrag.gestures.open = true")
-    shot.page.fill("input[name=turn]", "10")
+    shot.page.fill("input[name=smile]", "0.5")
     shot.shoot("gestures")
     shot.click("start")
     time.sleep(0.3)
@@ -143,11 +149,11 @@ def film(shot: Camera) -> list[Image.Image]:
 
     for _ in range(6):
         take()
-    for start, end in SMILE:
+    for start, end in TURN:
         a, b = np.array(shot.at(start)), np.array(shot.at(end))
         shot.page.mouse.move(*a)
         shot.page.mouse.down()
-        for share in np.linspace(0, 1, 9):
+        for share in np.linspace(0, 1, 6):
             shot.page.mouse.move(*(a + share * (b - a)))
             take(tuple(a + share * (b - a)))
         shot.page.mouse.up()
@@ -159,17 +165,30 @@ def film(shot: Camera) -> list[Image.Image]:
         until(shot.page, f"!e.busy || (e.step && e.step.index > {index})", every=0.01)
         shot.page.evaluate("photodrag.job.status === 'running' && photodrag.pauseOrResume()")
         time.sleep(1.1)  # the last picture that was offered is drawn within a second
+        shot.page.evaluate(
+            "photodrag.job.kind && (photodrag.job.status = 'running', photodrag.refresh(), photodrag.announce())"
+        )
+        time.sleep(0.1)
         take()
         if not shot.page.evaluate("photodrag.busy"):
             break
         index = shot.page.evaluate("photodrag.step.index") + 1
-        shot.page.evaluate("photodrag.job.status === 'paused' && photodrag.pauseOrResume()")
+        shot.page.evaluate("photodrag.link.send({type: 'resume'})")
+    time.sleep(5)  # until what was said is gone
     for compare in (False, True, False):
         shot.page.evaluate(f"photodrag.before = {str(compare).lower()}; photodrag.draw()")
         time.sleep(0.2)
         for _ in range(8):
             take()
     return frames
+
+
+def without_edits(folder: Path, address: str) -> str:
+    """The name of a copy of a session in which nothing was dragged yet."""
+    copied = folder / secrets.token_hex(16)
+    ignored = shutil.ignore_patterns("edits", "faces", "sketch.json")
+    shutil.copytree(folder / address.partition("#")[2], copied, ignore=ignored)
+    return copied.name
 
 
 def with_cursor(png: bytes, mouse: tuple[float, float] | None) -> Image.Image:
@@ -180,11 +199,11 @@ def with_cursor(png: bytes, mouse: tuple[float, float] | None) -> Image.Image:
     return picture
 
 
-def save_film(frames: list[Image.Image], path: Path, width: int = 720) -> None:
+def save_film(frames: list[Image.Image], path: Path, width: int = 640) -> None:
     small = [
         frame.resize((width, round(width * frame.height / frame.width)), Image.Resampling.LANCZOS) for frame in frames
     ]
-    small[0].save(path, save_all=True, append_images=small[1:], duration=110, loop=0, quality=60, method=6)
+    small[0].save(path, save_all=True, append_images=small[1:], duration=120, loop=0, quality=60, method=6)
     print(f"{path}: {len(frames)} pictures, {path.stat().st_size // 1000} KB")
 
 
@@ -233,12 +252,11 @@ def main() -> None:
                 what_else(shot, text)
                 faces(shot, address, pair)
         with camera(browser, FILM, options.out, "film") as shot:
-            shot.page.goto(session)
+            shot.page.goto(f"{address}#{without_edits(Path(folder), session)}")
             shot.ready()
-            shot.page.evaluate("photodrag.move({type: 'goto', number: 0})")
-            time.sleep(0.5)
-            shot.ready()
-            shot.page.evaluate("photodrag.points = []; photodrag.hints.hidden = true; photodrag.refresh()")
+            shot.click("got-it")
+            shot.page.evaluate("photodrag.gestures.open = false")
+            time.sleep(0.3)
             save_film(film(shot), (options.docs or options.out) / "editor.webp")
         browser.close()
     if options.docs:

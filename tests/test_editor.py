@@ -25,6 +25,7 @@ from align import Photo
 from drag import DragConfig
 from pipeline import Config, EditSession
 from pipeline.editor import server
+from pipeline.editor import worker as worker_module
 from pipeline.editor.host import Host, Outbox
 from pipeline.editor.protocol import Message, Sketch
 from pipeline.editor.server import Doorman, Sessions, make_app
@@ -562,6 +563,21 @@ def test_a_download_is_watched_stopped_and_gone_on_with(place: Place, remote: Se
     assert remote.ranges[0] is None and remote.ranges[-1]  # from where it was left
 
 
+def test_edits_are_not_given_up_for_another_generator(slow: tuple[Place, str], remote: Server) -> None:
+    place, name = slow
+    place.sessions.generators = [*place.sessions.generators, "far"]
+    with place.look(name) as socket:
+        editor = Editor(socket)
+        editor.done()
+        editor.say(**PULL)
+        editor.hear("step", lambda step: step["index"] >= 2)
+        editor.say(type="stop")
+        editor.done()
+        editor.say(type="begin", face=1, generator="far")
+        assert "would make its edits useless" in editor.hear("problem")[0]["text"]
+    assert remote.ranges == []
+
+
 def test_without_a_network_a_download_says_so(place: Place, remote: Server, monkeypatch) -> None:
     monkeypatch.setitem(KNOWN, "far", replace(KNOWN["far"], url="http://no-such-host.invalid/far"))
     place.sessions.generators = ("far",)
@@ -592,6 +608,30 @@ def test_an_outbox_keeps_the_newest_and_one_frame_on_its_way() -> None:
         assert outbox.take() == []
     outbox.shown()
     assert [m.body for m in outbox.take()] == [{"n": 4}]
+
+
+def test_a_picture_that_costs_much_comes_once_a_second_and_the_first_of_a_job_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(worker_module, "BUSY", 0.05)
+    monkeypatch.setattr(worker_module, "REST", 0.5)
+    worker, drawn = Worker(), []
+
+    def draw() -> None:
+        drawn.append(time.monotonic())
+        time.sleep(0.1)  # at a twentieth of the time it would come every two seconds
+
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        worker.offer(draw)
+        time.sleep(0.01)
+    assert 2 <= len(drawn) <= 3
+    until(lambda: time.monotonic() > drawn[-1] + 0.15)
+    worker.offer(draw)
+    worker.add(Job("next", iter([1])))
+    asked = time.monotonic()
+    count = len(drawn)
+    until(lambda: len(drawn) > count)
+    assert drawn[-1] - asked < 0.2
+    worker.close()
 
 
 def test_a_paused_job_lets_the_next_go_ahead_and_a_stopped_one_is_closed_in_the_workers_thread() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -42,8 +43,11 @@ class Faces:
 
     def __init__(self, first: EditSession):
         self.first = first
-        folders = sorted((first.folder / "faces").glob("*/"))
-        self._sessions = [first, *(self._open(folder.name) for folder in folders)]
+
+    @cached_property
+    def _sessions(self) -> list[EditSession]:
+        folders = sorted((self.first.folder / "faces").glob("*/"))
+        return [self.first, *(self._open(folder.name) for folder in folders)]
 
     def session(self, face: Face) -> EditSession:
         """The face's session; a new one where there is none."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from align import Face, NoFaceFound, choose_face, find_faces
+from align import Face, NoFaceFound, Photo, choose_face, find_faces
 from drag import BadEdit, DragStep
 from inversion import PivotStep, TuneStep
 from pipeline.commands.common import USER_ERRORS, told
@@ -114,7 +114,7 @@ class Host:
     def __init__(self, session: EditSession, worker: Worker, generators: Sequence[str] = ("embedded",)):
         self.session, self.worker, self.generators = session, worker, tuple(generators)
         self._all, self._pad = Faces(session), SketchPad(session.folder)
-        self._base = session.photo  # with the edits of the other faces
+        self._base: Photo | None = None  # the photo with the edits of the other faces; None: there are no others
         self._lock = threading.RLock()
         self._clients: set[Outbox] = set()
         self._last: dict[str, Message] = {}
@@ -192,6 +192,8 @@ class Host:
     def _start_beginning(self, request: Begin) -> None:
         if request.generator not in self.generators:
             raise BadEdit(f"there is no generator {request.generator!r} here: choose one of the list")
+        if request.face in (None, self._face) and request.generator != self._generator():
+            self._refuse_with_edits()  # before anything is downloaded
         known = to_fetch(request.generator)
         if known is None:
             self._start("invert", self._begin(request))
@@ -334,14 +336,15 @@ class Host:
 
     def _look_beside(self) -> None:
         """What was done to the other faces: the part of the photo in which that is."""
-        photo, self._base = self.session.photo, self._all.others(self.session)
-        rows, columns = ((photo.pixels != self._base.pixels).any(2).any(axis) for axis in (1, 0))
+        photo = self.session.photo
+        self._base = base = self._all.others(self.session)
+        rows, columns = ((photo.pixels != base.pixels).any(2).any(axis) for axis in (1, 0))
         if not rows.any():
             self._tell("beside")
             return
         (top, bottom), (left, right) = (np.flatnonzero(line)[[0, -1]].tolist() for line in (rows, columns))
         box = left, top, right + 1, bottom + 1
-        part = np.ascontiguousarray(self._base.pixels[top : bottom + 1, left : right + 1])
+        part = np.ascontiguousarray(base.pixels[top : bottom + 1, left : right + 1])
         self._tell("beside", {"corners": corners_of(box)}, jpeg(reduced(part, LARGEST // 2), photo.icc, 95))
 
     def _fetch(self, known: KnownFile, request: Begin) -> Iterator[None]:
@@ -424,7 +427,7 @@ class Host:
     def _current_view(self) -> View:
         inversion = self.session.inversion
         if self._view is None or self._view.inversion is not inversion:
-            self._view = View.of(self.session, self._base)
+            self._view = View.of(self.session, self._base or self.session.photo)
         return self._view
 
     def _asked(self, request: Drag) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
