@@ -15,7 +15,7 @@ const HINTS = [
 const KEYS = [
   ["Space", "start, pause, go on"], ["Esc", "stop; let go of a point"], ["P  B  E  H", "point, brush, eraser, hand"],
   ["C (hold)", "the photo as it was"], ["Ctrl Z / Ctrl Shift Z", "undo, redo"], ["Delete", "remove the point"],
-  ["L", "hold the point where it is"], ["[  ]", "size of the brush"], ["+  −  0", "zoom in, out, fit"],
+  ["L", "hold the point where it is"], ["[  ]", "size of the brush"], ["+  −  0", "zoom in, out, fit"], ["1 … 9", "that face of the photo"],
   ["Arrows, Enter", "move a cursor; set handle, then target; paint"], ["X", "export"],
 ];
 const ICONS = {
@@ -142,6 +142,7 @@ class Editor {
     this.mask = h("canvas");
     this.mask.width = Math.max(1, Math.round(message.width * shrink));
     this.mask.height = Math.max(1, Math.round(message.height * shrink));
+    this.mask.getContext("2d", { willReadFrequently: true });
     this.fitted = false;
     this.whole = undefined;
   }
@@ -475,7 +476,7 @@ class Editor {
   paintMask(pen) {
     const { scale, x, y } = this.view;
     pen.save();
-    pen.globalAlpha = this.tool === "paint" || this.tool === "erase" ? 0.45 : this.working ? 0.12 : 0.25;
+    pen.globalAlpha = this.tool === "paint" || this.tool === "erase" ? 0.45 : this.working ? 0.06 : 0.12;
     pen.drawImage(this.mask, x, y, this.photo.width * scale, this.photo.height * scale);
     pen.restore();
   }
