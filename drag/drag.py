@@ -36,17 +36,19 @@ class DragConfig:
     """Adam's, in units of the generator's spread of W."""
     rows: int = 6
     """How many of the latent's first rows may move: they shape the face, the others colour it."""
-    block: int = 128
-    """Resolution of the feature block that is read, at most half the picture's."""
+    block: int = 64
+    """Resolution of the feature block that is read, at most half the picture's. The paper has 128: at
+    256 pixels landmarks then come less near, at 512 and above it has not been compared."""
     motion_radius: float = 3.0
     """Radius of the disc around a handle that is asked to move."""
     track_radius: float = 12.0
     """Half-width of the square in which a handle is looked for."""
     mask_weight: float = 5.0
     """How strongly what may not move is held. The paper's 20 is measured further behind, where features are smaller."""
-    template: Literal["fixed", "adaptive"] = "adaptive"
-    """What a handle is looked for by: how it looked at the start, or, as it changes on its way, how it looked last, the
-    more the surer it was found; then one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684)."""
+    template: Literal["fixed", "adaptive"] = "fixed"
+    """What a handle is looked for by: how it looked at the start; or, as it changes on its way, how it looked last, the
+    more the surer it was found, and one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684): then
+    more drags count as arrived, but landmarks are farther from where they should be."""
     within: float | None = None
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
     patience: int = 40
