@@ -26,7 +26,8 @@ from pipeline.report import close_up
 @dataclass(frozen=True)
 class Stage:
     name: str
-    seconds: float
+    seconds: float  # by the clock
+    cpu_s: float  # of all threads
     memory_mib: float  # the most that the process held, with all that it had loaded
 
 
@@ -37,9 +38,10 @@ def stages_of(photo: Path, generator: str, threads: int, device: str) -> tuple[l
 
     def stage(name: str, do: Callable[[], Any]) -> Any:
         forget_peak()
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         result = do()
-        stages.append(Stage(name, time.perf_counter() - started, memory_mib("VmHWM")))
+        took = time.perf_counter() - started, time.process_time() - cpu
+        stages.append(Stage(name, *took, memory_mib("VmHWM")))
         return result
 
     with TemporaryDirectory() as folder:
@@ -79,16 +81,17 @@ def main(
             found[photo.stem], before, after = pool.apply(stages_of, (photo, generator, threads, device))
         shown.append({photo.stem: before, "exported": after})
     out.mkdir(parents=True, exist_ok=True)
-    lines = [(name, stage.name, stage.seconds, stage.memory_mib) for name, all_ in found.items() for stage in all_]
-    lines += [
-        (name, "all", sum(stage.seconds for stage in all_), max(s.memory_mib for s in all_))
-        for name, all_ in found.items()
-    ]
-    text = text_table(["photo", "stage", "s", "peak MiB"], lines)
+    lines = []
+    for name, stages in found.items():
+        whole = Stage(
+            "all", sum(s.seconds for s in stages), sum(s.cpu_s for s in stages), max(s.memory_mib for s in stages)
+        )
+        lines += [(name, *asdict(stage).values()) for stage in (*stages, whole)]
+    text = text_table(["photo", "stage", "s", "cpu s", "peak MiB"], lines)
     print(text)
     (out / "table.txt").write_text(text + "\n")
-    stages = {name: [asdict(stage) for stage in all_] for name, all_ in found.items()}
-    report = {**machine(), "threads": threads, "device": device, "generator": generator, "stages": stages}
+    report = {**machine(), "threads": threads, "device": device, "generator": generator}
+    report["stages"] = {name: [*map(asdict, stages)] for name, stages in found.items()}
     (out / "whole_way.json").write_text(json.dumps(report, indent=1))
     save_sheet(shown, out / "sheet.png", 400)
 
