@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from align import choose_face, find_faces
 from benchmarks.own_samples import draw
+from pipeline import Config, EditSession, finish
 from pipeline.report import strip
 from weights import Generator
 
@@ -96,6 +98,19 @@ def stoppable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("stopped: the same command goes on from here")
+
+
+def inverted(photo: Path, sessions: Path | None, generator: str, config: Config) -> tuple[EditSession, float | None]:
+    """The photo's session, and the seconds of its inversion; None where `sessions` had it inverted already."""
+    session = EditSession((sessions or Path(mkdtemp())) / photo.stem, config)
+    session.add_photo(photo)
+    if not session.files.is_done("face", {}):
+        session.align()
+    if session.files.file("tuned").is_file():
+        return session, None
+    started = time.perf_counter()
+    finish(session.invert(generator))
+    return session, time.perf_counter() - started
 
 
 @dataclass(frozen=True)

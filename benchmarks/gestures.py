@@ -12,7 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Annotated
 
 import cv2
@@ -22,6 +21,7 @@ import tyro
 from PIL import Image
 
 from align import AlignedFace
+from benchmarks.common import inverted
 from drag import BadEdit
 from pipeline import Config, EditSession, finish
 from pipeline.gestures import GESTURES, Region, ask, pose_of, region_mask
@@ -53,12 +53,7 @@ class Row:
 def measure(photo: Path, sessions: Path | None, generator: str, config: Config) -> tuple[list[Row], np.ndarray]:
     """All gestures on one photo, each from the photo itself; rows, and a sheet with a line for each gesture."""
     torch.set_num_threads(1)
-    session = EditSession((sessions or Path(mkdtemp())) / photo.stem, config)
-    session.add_photo(photo)
-    if not session.files.is_done("face", {}):
-        session.align()
-    if not session.files.file("tuned").is_file():
-        finish(session.invert(generator))
+    session, _ = inverted(photo, sessions, generator, config)
     rows, lines = [], []
     for name, gesture in GESTURES.items():
         pictures = {}

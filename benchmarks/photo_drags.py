@@ -9,7 +9,6 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import cv2
@@ -18,6 +17,7 @@ import tyro
 from PIL import Image
 
 from align import Photo, choose_face, find_faces
+from benchmarks.common import inverted
 from pipeline import Config, EditSession, finish
 from pipeline.report import close_up, differing_outside, identity_distance, seam, strip, with_arrows
 
@@ -54,32 +54,26 @@ class Row:
     export_s: float
     drawn_identity: float | None
     psnr: float
-    invert_s: float
+    invert_s: float | None  # None: it was inverted already
 
 
-def measure(path: Path, config: Config, generator: str) -> tuple[list[Row], np.ndarray]:
+def measure(path: Path, sessions: Path | None, config: Config, generator: str) -> tuple[list[Row], np.ndarray]:
     """Runs the whole way on a photo, each drag from the photo itself; its rows and its strip of pictures."""
-    with TemporaryDirectory() as folder:
-        session = EditSession(Path(folder), config)
-        session.add_photo(path)
-        session.align()
-        started = time.perf_counter()
-        finish(session.invert(generator))
-        inverted = time.perf_counter() - started
-        before = session.photo.pixels
-        drawn = session.draw(session.inversion.latent)
-        aligned = session.face(len(drawn)).pixels
-        shared = {
-            "drawn_identity": _rounded(identity_distance(_large(aligned), _large(np.uint8(drawn)))),
-            "psnr": round(float(10 * np.log10(255**2 / np.square(drawn - aligned).mean())), 2),
-            "invert_s": round(inverted, 1),
-        }
-        points = choose_face(find_faces(before)).points
-        pictures, rows = {path.stem: aligned, "drawn": np.uint8(drawn)}, []
-        for drag in DRAGS:
-            row, shown = _measure_drag(session, drag, points, Path(folder) / f"{drag.name}.png")
-            rows.append(Row(photo=path.name, **row, **shared))
-            pictures |= shown
+    session, seconds = inverted(path, sessions, generator, config)
+    before = session.photo.pixels
+    drawn = session.draw(session.inversion.latent)
+    aligned = session.face(len(drawn)).pixels
+    shared = {
+        "drawn_identity": _rounded(identity_distance(_large(aligned), _large(np.uint8(drawn)))),
+        "psnr": round(float(10 * np.log10(255**2 / np.square(drawn - aligned).mean())), 2),
+        "invert_s": seconds and round(seconds, 1),
+    }
+    points = choose_face(find_faces(before)).points
+    pictures, rows = {path.stem: aligned, "drawn": np.uint8(drawn)}, []
+    for drag in DRAGS:
+        row, shown = _measure_drag(session, drag, points, session.folder / f"{drag.name}.png")
+        rows.append(Row(photo=path.name, **row, **shared))
+        pictures |= shown
     return rows, strip(pictures, 256)
 
 
@@ -93,7 +87,7 @@ def _measure_drag(
     started = time.perf_counter()
     step = finish(session.drag(handles, targets, from_photo=True))
     dragged = time.perf_counter()
-    session.export(output)
+    session.export(output, overwrite=True)
     exported = time.perf_counter()
     after = Photo.load(output).pixels
     current = session.current_edit
@@ -139,14 +133,18 @@ def main(
     folder: Annotated[Path, tyro.conf.Positional],
     out: Annotated[Path, tyro.conf.Positional],
     pattern: str = "*",
+    sessions: Path | None = None,
     generator: str = "embedded",
     config: Annotated[Config, tyro.conf.arg(name="")] = Config(),  # noqa: B008
 ) -> None:
-    """Measures every photo of a folder that fits the pattern, and writes table, JSON and pictures into OUT."""
+    """Measures every photo of a folder that fits the pattern, and writes table, JSON and pictures into OUT.
+
+    `sessions` is a folder of sessions that are inverted already, and keeps those that are not.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for path in sorted(folder.glob(pattern)):
-        new, picture = measure(path, config, generator)
+        new, picture = measure(path, sessions, config, generator)
         Image.fromarray(picture).save(out / f"{path.stem}.png")
         if not rows:
             print("".join(f"{name:>15}" for name in asdict(new[0])))

@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Annotated
 
 import numpy as np
@@ -20,8 +19,9 @@ import tyro
 from PIL import Image
 
 from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces
+from benchmarks.common import inverted
 from inversion import load_perceptual
-from pipeline import Config, EditSession, finish
+from pipeline import Config, finish
 from pipeline.gestures import GESTURES, region_mask
 from pipeline.report import identity_distance, strip, with_arrows
 from weights import to_image
@@ -50,12 +50,7 @@ def measure(
 ) -> tuple[Row, np.ndarray]:
     """Runs one person; the row, and neutral face, what was asked, result and smile side by side."""
     torch.set_num_threads(1)
-    session = EditSession((sessions or Path(mkdtemp())) / neutral.stem, config)
-    session.add_photo(neutral)
-    if not session.files.is_done("face", {}):
-        session.align()
-    if not session.files.file("tuned").is_file():
-        finish(session.invert(generator))
+    session, _ = inverted(neutral, sessions, generator, config)
     smile, smiling = _aligned(neutral.with_name(neutral.name.replace("neutral", "smiling")))
     photo, face = session.photo.pixels, session.face(SIZE)
     goal = face.to_photo(smile[MOUTH])
