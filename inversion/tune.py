@@ -28,7 +28,7 @@ FACE = (0.5, 0.525), (0.21, 0.25)
 class TuneConfig:
     """How the generator is tuned."""
 
-    steps: int = 160
+    steps: int = 220
     """PTI: 350."""
     learning_rate: float = 3e-3
     """Adam's. PTI takes 3e-4 for 512 channels; a small network moves less for the same step. Much more than this
