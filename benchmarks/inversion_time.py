@@ -7,6 +7,7 @@ it on the whole picture, with the clock stopped. PTI runs all its steps: its thr
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,9 @@ class Clock:
 
     def seconds_to(self, distance: float) -> float | None:
         return next((seconds for seconds, _, reached in self.points if reached <= distance), None)
+
+    def seconds_to_psnr(self, psnr: float) -> float | None:
+        return next((seconds for seconds, reached, _ in self.points if reached >= psnr), None)
 
     def psnr_at(self, seconds: float) -> float:
         """Of the last picture until then, or the first."""
@@ -110,30 +114,18 @@ def measure(
 
 
 def table(entries: dict[str, dict[str, Any]]) -> str:
-    """A line for each photo and loop; `to PTI's`: seconds to the distance at which PTI ends, and its share of PTI's."""
+    """A line for each photo and loop, and when it was as good as PTI at its end."""
     lines = []
     for photo, runs in entries.items():
         clocks = {name: Clock(torch.empty(0), [tuple(p) for p in points]) for name, points in runs.items()}
-        goal = clocks["PTI"].points[-1][2] if "PTI" in clocks else None
+        _, psnr, distance = clocks["PTI"].points[-1] if "PTI" in clocks else (0, math.inf, -math.inf)
         for name, clock in clocks.items():
-            to = None if goal is None else clock.seconds_to(goal)
-            of = to / clocks["PTI"].points[-1][0] if to is not None else None
-            lines.append(
-                (Path(photo).stem, name, len(clock.points), *(clock.points[-1][i] for i in (0, 2, 1)),
-                 clock.seconds_to(PTI_THRESHOLD), to, of, *map(clock.psnr_at, SECONDS))
-            )  # fmt: skip
-    header = [
-        "photo",
-        "loop",
-        "pictures",
-        "s in all",
-        "distance",
-        "PSNR",
-        f"s to {PTI_THRESHOLD}",
-        "s to PTI's end",
-        "share",
-    ]
-    return text_table([*header, *(f"dB at {at} s" for at in SECONDS)], lines)
+            ended = (clock.points[-1][i] for i in (0, 2, 1))
+            reached = clock.seconds_to(PTI_THRESHOLD), clock.seconds_to(distance), clock.seconds_to_psnr(psnr)
+            lines.append((Path(photo).stem, name, len(clock.points), *ended, *reached, *map(clock.psnr_at, SECONDS)))
+    header = ["photo", "loop", "pictures", "s in all", "distance", "PSNR", f"s to {PTI_THRESHOLD}"]
+    header += ["s to PTI's distance", "s to PTI's PSNR", *(f"dB at {at} s" for at in SECONDS)]
+    return text_table(header, lines)
 
 
 def main(

@@ -91,6 +91,7 @@ def test_flat_features_give_the_perceptual_distance() -> None:
 def test_a_clock_knows_when_a_picture_was_so_good() -> None:
     clock = Clock(torch.zeros(1, 3, 2, 2), [(1.0, 15.0, 0.5), (11.0, 20.0, 0.1), (40.0, 25.0, 0.02)])
     assert clock.seconds_to(0.1) == 11.0 and clock.seconds_to(0.01) is None
+    assert clock.seconds_to_psnr(20.0) == 11.0 and clock.seconds_to_psnr(26.0) is None
     assert [clock.psnr_at(seconds) for seconds in (0.5, 10, 30, 60)] == [15.0, 15.0, 20.0, 25.0]
     seen = Clock(torch.zeros(1, 3, 2, 2))
     seen.see(torch.full((1, 3, 2, 2), 0.2), 0.3)  # 20 log10(2 / 0.2)
