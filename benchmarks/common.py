@@ -15,16 +15,16 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from align import choose_face, find_faces
-from benchmarks.own_samples import draw
 from pipeline import Config, EditSession, finish
 from pipeline.report import strip
-from weights import Generator
+from weights import Generator, to_pixels
 
 Pictures = dict[str, np.ndarray]  # uint8 [H, W, 3] under their names
 
@@ -127,6 +127,13 @@ class Outcome:
 def timed(run: Callable[[], tuple[torch.Tensor, np.ndarray, int, bool]]) -> Outcome:
     started = time.process_time()
     return Outcome(*run(), time.process_time() - started)
+
+
+def draw(generator: Generator, latent: torch.Tensor) -> np.ndarray:
+    """uint8 [512, 512, 3], large enough for the landmarks."""
+    with torch.no_grad():
+        pixels = np.uint8(to_pixels(generator.render(latent[None])))
+    return cv2.resize(pixels, (512, 512), interpolation=cv2.INTER_CUBIC)
 
 
 def landmarks(generator: Generator, latent: torch.Tensor) -> np.ndarray:

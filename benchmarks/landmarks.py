@@ -26,6 +26,7 @@ from benchmarks.common import (
     Journal,
     Outcome,
     Pictures,
+    draw,
     landmarks,
     machine,
     save_sheet,
@@ -34,7 +35,6 @@ from benchmarks.common import (
     text_table,
     timed,
 )  # fmt: skip
-from benchmarks.own_samples import draw
 from benchmarks.peer import Official
 from drag import DragConfig, DragEdit, drag
 from inversion import Perceptual, load_perceptual

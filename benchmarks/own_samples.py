@@ -5,25 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
-import torch
 import tyro
 from PIL import Image
 
 from align import NoFaceFound, choose_face, find_faces
+from benchmarks.common import draw
 from benchmarks.photo_drags import DRAGS
 from drag import DragConfig, DragEdit, drag
 from pipeline import finish
 from pipeline.report import strip
-from weights import Generator, load_generator, to_pixels
-
-
-def draw(generator: Generator, latent: torch.Tensor) -> np.ndarray:
-    """uint8 [512, 512, 3], large enough for the landmarks."""
-    with torch.no_grad():
-        pixels = np.uint8(to_pixels(generator.render(latent[None])))
-    return cv2.resize(pixels, (512, 512), interpolation=cv2.INTER_CUBIC)
+from weights import load_generator
 
 
 def main(

@@ -19,9 +19,8 @@ import torch
 import tyro
 from torch import Tensor
 
-from benchmarks.common import Journal, machine, save_sheet, stoppable, text_table
+from benchmarks.common import Journal, draw, machine, save_sheet, stoppable, text_table
 from benchmarks.landmarks import Loop, official, ours
-from benchmarks.own_samples import draw
 from benchmarks.tracking import flow_at
 from drag import DragConfig, DragEdit
 from inversion import Perceptual, load_perceptual
