@@ -18,7 +18,7 @@ Status = Literal["waiting", "running", "paused", "stopping"]
 # The share of its time that the painter may draw: the steps want the processors too. On two that is 8 %; where there
 # are more, a frame takes less from the steps.
 BUSY = min(0.9, 0.04 * (os.cpu_count() or 1))
-REST = 1.0  # seconds: the longest time between two frames, whatever they cost
+REST = 1.0  # seconds from one frame to the next at most, whatever they cost
 log = logging.getLogger(__name__)
 
 
@@ -159,4 +159,5 @@ class Worker:
                     drawing()
             except Exception:
                 log.exception("a frame could not be drawn")
-            self._rested.wait(min(REST, (time.monotonic() - started) * (1 / BUSY - 1)))
+            spent = time.monotonic() - started
+            self._rested.wait(min(max(REST - spent, 0), spent * (1 / BUSY - 1)))
