@@ -45,10 +45,11 @@ class DragConfig:
     """Half-width of the square in which a handle is looked for."""
     mask_weight: float = 5.0
     """How strongly what may not move is held. The paper's 20 is measured further behind, where features are smaller."""
-    template: Literal["fixed", "adaptive"] = "fixed"
+    template: Literal["fixed", "adaptive"] | None = None
     """What a handle is looked for by: how it looked at the start; or, as it changes on its way, how it looked last, the
-    more the surer it was found, and one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684): then
-    more drags count as arrived, but landmarks are farther from where they should be."""
+    more the surer it was found, and one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684). By
+    default fixed for up to five handles, whose landmarks then come nearer, and adaptive for more, which pull at each
+    other: all of a mouth's landmarks looked for as they were draw it crooked and dark."""
     within: float | None = None
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
     patience: int = 40
@@ -104,6 +105,7 @@ def drag(
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     few = len(handles) <= 5
     within = config.within or (1.0 if few else 2.0)
+    template = config.template or ("fixed" if few else "adaptive")
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
     rows = latent[: config.rows].clone().requires_grad_(True)
@@ -126,7 +128,7 @@ def drag(
             features = reader.near(shape, cells_of(handles, size, block), reach)
             if index:
                 found, match = track(features.detach(), handles, references, sight, pixel, size)
-                if config.template == "adaptive":
+                if template == "adaptive":
                     trust = (1 - match / other).clamp(0, 1)[:, None]  # [N, 1]
                     found = torch.where(trust > 0, found, handles)  # one that is not seen waits where it was
                     seen = sample(features.detach(), found[:, None], size)

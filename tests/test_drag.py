@@ -108,6 +108,19 @@ def test_an_adaptive_template_follows_a_handle_that_changes_its_look() -> None:
     assert last["adaptive"].arrived and last["adaptive"].unlike[0] < last["fixed"].unlike[0] / 2
 
 
+def test_five_handles_are_looked_for_as_they_were_and_six_as_they_become() -> None:
+    turning = TurningGenerator()
+    for count, template in ((5, "fixed"), (6, "adaptive")):
+        edit = DragEdit([[50, 60]] * count, [[70, 60]] * count)
+        by_default, named = (
+            finish(drag(turning, turning.latent_at(50, 60), edit, replace(CONFIG, template=choice, steps=30)))
+            for choice in (None, template)
+        )
+        other = replace(CONFIG, template="adaptive" if template == "fixed" else "fixed", steps=30)
+        assert (by_default.handles == named.handles).all()
+        assert by_default.unlike[0] != finish(drag(turning, turning.latent_at(50, 60), edit, other)).unlike[0]
+
+
 def test_with_an_adaptive_template_a_handle_that_is_not_seen_waits_where_it_was() -> None:
     fading = FadingGenerator()
     edit = DragEdit([[50, 60]], [[80, 60]])
