@@ -364,12 +364,17 @@ def test_what_is_no_photo_is_told(tab: Tab, place: Place, tmp_path: Path) -> Non
     assert "address that" in tab.page.inner_text("body")
 
 
-def test_twelve_faces_are_numbered_and_one_is_chosen(tab: Tab, place: Place, lisa: np.ndarray, tmp_path: Path) -> None:
-    face = np.array(Image.fromarray(lisa[150:690, 60:600]).resize((150, 150)))
-    Image.fromarray(np.tile(face, (3, 4, 1))).save(tmp_path / "crowd.png")
+def open_faces(tab: Tab, place: Place, lisa: np.ndarray, grid: tuple[int, int], side: int, file: Path) -> None:
+    """Gives the page a photo of so many rows and columns of one face, `side` pixels each, and waits for its boxes."""
+    face = np.array(Image.fromarray(lisa[150:690, 60:600]).resize((side, side)))
+    Image.fromarray(np.tile(face, (*grid, 1))).save(file)
     tab.open(place.home)
-    tab.page.set_input_files("input[type=file]", tmp_path / "crowd.png")
-    tab.until("e.faces.length === 12 && !e.busy")
+    tab.page.set_input_files("input[type=file]", file)
+    tab.until(f"e.faces.length === {grid[0] * grid[1]} && !e.busy")
+
+
+def test_twelve_faces_are_numbered_and_one_is_chosen(tab: Tab, place: Place, lisa: np.ndarray, tmp_path: Path) -> None:
+    open_faces(tab, place, lisa, (3, 4), 150, tmp_path / "crowd.png")
     assert tab.page.inner_text(".status") == "12 faces: choose one"
     left, top, right, bottom = tab.get("e.faces[6]")
     tab.page.mouse.click(*tab.at((left + right) / 2, (top + bottom) / 2))
@@ -378,11 +383,7 @@ def test_twelve_faces_are_numbered_and_one_is_chosen(tab: Tab, place: Place, lis
 
 
 def test_the_other_face_is_chosen_after_the_first(tab: Tab, place: Place, lisa: np.ndarray, tmp_path: Path) -> None:
-    face = np.array(Image.fromarray(lisa[150:690, 60:600]).resize((300, 300)))
-    Image.fromarray(np.tile(face, (1, 2, 1))).save(tmp_path / "pair.png")
-    tab.open(place.home)
-    tab.page.set_input_files("input[type=file]", tmp_path / "pair.png")
-    tab.until("e.faces.length === 2 && !e.busy")
+    open_faces(tab, place, lisa, (1, 2), 300, tmp_path / "pair.png")
     tab.page.keyboard.press("1")
     tab.ready()
     tab.click("got-it")
