@@ -75,6 +75,11 @@ class Editor:
     def say(self, **request) -> None:
         self.socket.send_text(json.dumps(request))
 
+    def pull_until(self, index: int) -> None:
+        """Drags, and listens until that step has come."""
+        self.say(**PULL)
+        self.hear("step", lambda step: step["index"] >= index)
+
     def hear(self, kind: str, fits: Callable[[dict], bool] = lambda message: True) -> tuple[dict, bytes]:
         """The next message of a kind that fits."""
         while True:
@@ -311,8 +316,7 @@ def test_stop_keeps_what_was_done(slow: tuple[Place, str], small_session: EditSe
     with place.look(name) as socket:
         editor = Editor(socket)
         editor.done()
-        editor.say(**PULL)
-        editor.hear("step", lambda step: step["index"] >= 3)
+        editor.pull_until(3)
         editor.say(type="stop")
         note, _ = editor.hear("note")
         editor.done()
@@ -325,8 +329,7 @@ def test_pause_holds_the_steps_and_a_new_client_sees_them(slow: tuple[Place, str
     with place.look(name) as socket:
         editor = Editor(socket)
         editor.done()
-        editor.say(**PULL)
-        editor.hear("step", lambda step: step["index"] >= 2)
+        editor.pull_until(2)
         editor.say(type="pause")
         editor.hear("job", lambda job: job["status"] == "paused")
         time.sleep(0.3)  # the step under way ends
@@ -369,8 +372,7 @@ def test_mistakes_are_told_and_change_nothing(slow: tuple[Place, str], small_ses
             editor.say(**request)
             assert message in editor.hear("problem")[0]["text"]
             free(place.sessions.get(name))
-        editor.say(**PULL)
-        editor.hear("step", lambda step: step["index"] >= 2)
+        editor.pull_until(2)
         editor.say(**PULL)
         assert "at work" in editor.hear("problem")[0]["text"]
         editor.say(type="undo")
@@ -569,8 +571,7 @@ def test_edits_are_not_given_up_for_another_generator(slow: tuple[Place, str], r
     with place.look(name) as socket:
         editor = Editor(socket)
         editor.done()
-        editor.say(**PULL)
-        editor.hear("step", lambda step: step["index"] >= 2)
+        editor.pull_until(2)
         editor.say(type="stop")
         editor.done()
         editor.say(type="begin", face=1, generator="far")
