@@ -87,15 +87,32 @@ def test_known_latents_draw_the_samples(generator: Generator, pictures: Pictures
     assert not any(mixed[:8]) and 0 < sum(mixed[8:]) < 8
 
 
-def test_training_starts_from_an_earlier_encoder_of_the_same_shape(generator: Generator, tmp_path: Path) -> None:
+def test_training_starts_from_an_earlier_encoder(generator: Generator, tmp_path: Path) -> None:
     earlier = encoder_path(saved(generator, tmp_path))
     encoder = begun(Arguments(Path("pictures"), init=earlier), generator, Encoder(generator.network.config).trunk)
     kept = load_generator(tmp_path / "small.safetensors").encoder
     assert kept is not None
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, kept.state_dict()[name])
+
+
+@torch.no_grad()
+def test_training_starts_from_the_encoder_of_a_smaller_generator(generator: Generator, tmp_path: Path) -> None:
+    """What it says of the rows that there were stays; new rows have no offset yet. The other way is refused."""
+    path, grown = saved(generator, tmp_path), small_generator(32)
+    earlier = load_generator(path).encoder
+    assert earlier is not None
+    earlier.offsets.bias.copy_(torch.arange(1, len(earlier.offsets.bias) + 1) / 8)
+    save_encoder(earlier, encoder_path(path), "0" * 64)
+    encoder = begun(Arguments(Path("pictures"), init=encoder_path(path)), grown, earlier.trunk)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    (z, offsets), (old_z, old_offsets) = encoder(images), earlier(images)
+    torch.testing.assert_close(z, old_z)
+    torch.testing.assert_close(offsets[:, : generator.num_ws], old_offsets)
+    assert grown.num_ws == generator.num_ws + 2 and not offsets[:, generator.num_ws :].any()
+    save_encoder(encoder, encoder_path(path), "0" * 64)
     with pytest.raises(BadCheckpoint, match="is no encoder for this generator"):
-        begun(Arguments(Path("pictures"), init=earlier), small_generator(32), encoder.trunk)
+        begun(Arguments(Path("pictures"), init=encoder_path(path)), generator, earlier.trunk)
 
 
 def test_colours_change_within_bounds() -> None:

@@ -33,7 +33,8 @@ class List:
     """Lists the generators that are here, and the known files that can be fetched."""
 
     def run(self) -> None:
-        rows = [("embedded", "here", "128 px", "faces", "comes with photodrag")]
+        size = f"{metadata_of(find_generator('embedded'))['img_resolution']} px"
+        rows = [("embedded", "here", size, "faces", "comes with photodrag")]
         rows += [_row(name) for name in imported() if name not in KNOWN]
         rows += [_known_row(known) for known in KNOWN.values()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -151,7 +151,7 @@ class Arguments:
     run: Path = Path("training-out")  # what that command got as --out; the encoder is written there
     landmarks: Path | None = None  # the same file, if there was one
     device: str = "auto"  # auto: the GPU where there is one
-    init: Path | None = None  # an encoder to start from: that of an earlier generator with the same codes
+    init: Path | None = None  # an encoder to start from: that of an earlier or smaller generator with the same codes
     threads: int = 0  # of the CPU; 0: as many as there are cores
     save_every: float = 120  # seconds
     config: Annotated[EncoderConfig, tyro.conf.arg(name="")] = field(default_factory=EncoderConfig)
@@ -194,8 +194,13 @@ def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encode
     if arguments.init is None:
         encoder.trunk.load_state_dict(features.state_dict())
         return encoder
+    earlier = read_safetensors(arguments.init)[0]
+    for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
+        # Of a generator that has grown since: its new rows come last, and begin with no offset.
+        if name in earlier and len(earlier[name]) < len(fresh):
+            earlier[name] = torch.cat([earlier[name], fresh.detach()[len(earlier[name]) :]])
     try:
-        encoder.load_state_dict(read_safetensors(arguments.init)[0])
+        encoder.load_state_dict(earlier)
     except RuntimeError as error:
         raise BadCheckpoint(f"{arguments.init} is no encoder for this generator: leave --init out") from error
     return encoder
