@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -57,7 +58,10 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Runs a command. A user's mistake is one line and exit status 1; Ctrl-C keeps what was done, status 130."""
+    """Runs a command. A user's mistake is one line and exit status 1; Ctrl-C keeps what was done, status 130.
+
+    Where nobody reads on, as in `photodrag weights list | head -2`, it ends without a word, status 141.
+    """
     name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("-h", "--help", "help"):
         print(overview())
@@ -71,6 +75,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("photodrag: stopped; what was done is kept in the session", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # Who read this has had enough, as `head` has. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def run(name: str, arguments: list[str]) -> None:

@@ -220,3 +220,13 @@ def test_ctrl_c_keeps_the_last_step(monkeypatch, tmp_path, photo, capsys) -> Non
     monkeypatch.undo()
     assert EditSession(session).current_edit is not None
     assert photodrag(monkeypatch, "export", session, "-o", tmp_path / "kept.png") == 0
+
+
+def test_who_stops_reading_gets_no_traceback() -> None:
+    """As `photodrag weights list | head -1` does."""
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "weights", "list"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA.parent.parent)
+    assert program.stdout and program.stderr
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait() == 141
