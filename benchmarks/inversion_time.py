@@ -23,7 +23,7 @@ from torch import Tensor
 from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces
 from benchmarks.common import Journal, Pictures, machine, save_sheet, stoppable, text_table
 from benchmarks.peer_pti import invert
-from inversion import Perceptual, PivotConfig, TuneConfig, first_latent, load_perceptual, pivot, tune
+from inversion import Perceptual, PivotConfig, TuneConfig, first_latent, load_perceptual, perceptual_size, pivot, tune
 from weights import Generator, load_generator, to_image, to_pixels
 
 SECONDS = (10, 30, 60)
@@ -138,7 +138,7 @@ def main(
     sheet. --peer is a checkout of danielroich/PTI.
     """
     network = load_generator(generator)
-    perceptual = load_perceptual("st-lpips-vgg", size=min(256, network.resolution // 2))
+    perceptual = load_perceptual("st-lpips-vgg", size=perceptual_size(network.resolution))
     settings = {
         "generator": network.sha256,
         "perceptual": f"{perceptual.name} at {perceptual.size}",

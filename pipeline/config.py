@@ -17,7 +17,7 @@ class Config:
     perceptual: PerceptualName | None = None
     """How alike two faces look; by default ST-LPIPS for the embedded generator, else LPIPS if it can be had."""
     perceptual_size: int | None = None
-    """Side of the pictures that it compares; by default half the generator's, at most 256."""
+    """Side of the pictures that it compares; by default a quarter of the generator's, 64 to 256."""
     pivot: PivotConfig = field(default_factory=PivotConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     drag: DragConfig = field(default_factory=DragConfig)

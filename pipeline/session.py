@@ -45,6 +45,7 @@ from inversion import (
     TuneStep,
     first_latent,
     load_perceptual,
+    perceptual_size,
     pivot,
     tune,
 )
@@ -353,7 +354,7 @@ class EditSession:
 
     def _perceptual(self, generator: Generator) -> Perceptual:
         default: PerceptualName = "st-lpips-vgg" if generator.name == "embedded" else "auto"
-        size = self.config.perceptual_size or min(256, generator.resolution // 2)
+        size = self.config.perceptual_size or perceptual_size(generator.resolution)
         return load_perceptual(self.config.perceptual or default, self.device, size=size)
 
 
