@@ -35,6 +35,7 @@ from weights.training.command import (
 )
 from weights.training.features import Features, load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, read_safetensors, tiled
+from weights.training.growth import enlarged
 from weights.training.train import Subject, fast_on_cpu, map_distance, resized
 from weights.trunk import Trunk
 
@@ -195,11 +196,11 @@ def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encode
         encoder.trunk.load_state_dict(features.state_dict())
         return encoder
     earlier = read_safetensors(arguments.init)[0]
-    for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
-        # Of a generator that has grown since: its new rows come last, and begin with no offset.
-        if name in earlier and len(earlier[name]) < len(fresh):
-            earlier[name] = torch.cat([earlier[name], fresh.detach()[len(earlier[name]) :]])
     try:
+        for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
+            # Of a generator that has grown since: its new rows come last, and begin with no offset.
+            if name in earlier:
+                earlier[name] = enlarged(earlier[name], fresh.detach(), name)
         encoder.load_state_dict(earlier)
     except RuntimeError as error:
         raise BadCheckpoint(f"{arguments.init} is no encoder for this generator: leave --init out") from error
