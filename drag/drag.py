@@ -1,9 +1,11 @@
 """Point dragging on a generator's features (Pan et al. 2023, "Drag Your GAN", arXiv 2305.10973, section 3.2).
 
 Each step asks the features around every handle to shift a little towards its target (motion supervision), moves
-the latent, and looks where the handles went (tracking). Lengths are in pixels of a 512-pixel face and scale with
-the resolution. The network runs only near the handles and as far as the block that is read; what may not move is held
-in the map that the free rows make, from which everything behind it follows.
+the latent, and looks where the handles went (tracking). The latent moves along the generator's axes, and its free
+rows together rather than one by one: the paper's loop changes each number of each row as it likes, and soon leaves
+what the network knows, so that handles arrive in a face that falls apart. Lengths are in pixels of a 512-pixel face
+and scale with the resolution. The network runs only near the handles and as far as the block that is read; what may
+not move is held in the map that the free rows make, from which everything behind it follows.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from drag.points import cells_of, disc, sample, square, track
 from weights import Generator, Windows
 
 State = Literal["moving", "arrived", "stuck"]
+OWN = 0.3  # how far one row moves by itself while all move together by 1
 TEMPLATE_PACE = 0.3  # how much of a handle's template one step replaces where its match is perfect
 NEARER = 0.1  # pixels of a 512-pixel face that count as having come nearer
 
@@ -33,23 +36,22 @@ class DragConfig:
 
     steps: int = 300
     learning_rate: float = 0.01
-    """Adam's, in units of the generator's spread of W."""
+    """Adam's, in standard deviations of the generator's W along its axes."""
     rows: int = 6
     """How many of the latent's first rows may move: they shape the face, the others colour it."""
     block: int = 64
     """Resolution of the feature block that is read, at most half the picture's. The paper has 128: at
     256 pixels landmarks then come less near, at 512 and above it has not been compared."""
-    motion_radius: float = 3.0
-    """Radius of the disc around a handle that is asked to move."""
+    motion_radius: float = 8.0
+    """Radius of the disc around a handle that is asked to move. The paper's 3 is less than a cell of a small network's
+    block: what little lies in it can be painted at the target, where a larger piece has to go there."""
     track_radius: float = 12.0
     """Half-width of the square in which a handle is looked for."""
     mask_weight: float = 5.0
     """How strongly what may not move is held. The paper's 20 is measured further behind, where features are smaller."""
-    template: Literal["fixed", "adaptive"] | None = None
+    template: Literal["fixed", "adaptive"] = "fixed"
     """What a handle is looked for by: how it looked at the start; or, as it changes on its way, how it looked last, the
-    more the surer it was found, and one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684). By
-    default fixed for up to five handles, whose landmarks then come nearer, and adaptive for more, which pull at each
-    other: all of a mouth's landmarks looked for as they were draw it crooked and dark."""
+    more the surer it was found, and one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684)."""
     within: float | None = None
     """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
     patience: int = 40
@@ -105,14 +107,15 @@ def drag(
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     few = len(handles) <= 5
     within = config.within or (1.0 if few else 2.0)
-    template = config.template or ("fixed" if few else "adaptive")
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
-    rows = latent[: config.rows].clone().requires_grad_(True)
-    adam = Adam(rows, config.learning_rate * generator.spread)
+    start = latent[: config.rows]
+    # What is sought: how far to go along each axis, all rows together and each by itself, in standard deviations.
+    way = start.new_zeros(1 + len(start), len(generator.axes), requires_grad=True)
+    adam = Adam(way, config.learning_rate)
     reader = generator.reader(latent, config.rows, block)
     with torch.no_grad():
-        shape = reader.shape(rows)  # [1, C, r, r]
+        shape = reader.shape(start)  # [1, C, r, r]
         held = shape if anchor is None else reader.shape(anchor.clone()[: config.rows])
         first = reader.near(shape, cells_of(handles, size, block), reach)
     references = sample(first, handles[:, None], size)  # [N, 1, C]
@@ -124,11 +127,12 @@ def drag(
 
     for index in range(config.steps + 1):
         with torch.enable_grad():
+            rows = start + (way[:1] + OWN * way[1:]) @ generator.axes
             shape = reader.shape(rows)
             features = reader.near(shape, cells_of(handles, size, block), reach)
             if index:
                 found, match = track(features.detach(), handles, references, sight, pixel, size)
-                if template == "adaptive":
+                if config.template == "adaptive":
                     trust = (1 - match / other).clamp(0, 1)[:, None]  # [N, 1]
                     found = torch.where(trust > 0, found, handles)  # one that is not seen waits where it was
                     seen = sample(features.detach(), found[:, None], size)
@@ -146,8 +150,8 @@ def drag(
         yield step
         if step.state != "moving":
             return
-        (gradient,) = torch.autograd.grad(loss, [rows])
-        rows = adam.step(rows.detach(), gradient).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(loss, [way])
+        way = adam.step(way.detach(), gradient).requires_grad_(True)
 
 
 class Adam:

@@ -57,6 +57,10 @@ class BlobGenerator:
     spread: float = 8.0  # pixels: what a learning rate is measured in
     device: str = "cpu"
 
+    @property
+    def axes(self) -> torch.Tensor:
+        return self.spread * torch.eye(self.w_dim)
+
     def features(self, latents: torch.Tensor, block: int) -> torch.Tensor:
         middle = latents[:, :2].sum(1)  # [n, 2], pixels
         line = (torch.arange(block) + 0.5) * self.resolution / block - 0.5

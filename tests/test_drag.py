@@ -45,15 +45,44 @@ def test_lengths_scale_with_the_resolution(resolution: int) -> None:
 
 
 def test_a_mask_holds_what_may_not_move() -> None:
-    """The blob is the whole picture, so a mask that forbids most of it keeps the blob from moving as far."""
-    blobs = BlobGenerator()
+    """The blob is the whole picture, so a mask that forbids most of it keeps the blob from moving as far.
+
+    The disc that is asked to move lies within what may.
+    """
+    blobs, config = BlobGenerator(), replace(CONFIG, motion_radius=3.0)
     movable = np.zeros((128, 128), bool)
     movable[58:63, 48:53] = True
     edit = DragEdit([[50, 60]], [[62, 60]])
-    free = finish(drag(blobs, blobs.latent_at(50, 60), edit, CONFIG))
-    held = finish(drag(blobs, blobs.latent_at(50, 60), DragEdit(edit.handles, edit.targets, movable), CONFIG))
+    free = finish(drag(blobs, blobs.latent_at(50, 60), edit, config))
+    held = finish(drag(blobs, blobs.latent_at(50, 60), DragEdit(edit.handles, edit.targets, movable), config))
     assert free.arrived and not held.arrived
     assert held.handles[0, 0] < 53
+
+
+class SidewaysGenerator(BlobGenerator):
+    """Its blob is known to move from side to side only."""
+
+    @property
+    def axes(self) -> torch.Tensor:
+        return torch.tensor([[self.spread, 0.0]])
+
+
+def test_a_drag_goes_along_the_generator_s_axes_only() -> None:
+    sideways, start = SidewaysGenerator(), BlobGenerator().latent_at(50, 60)
+    last = finish(drag(sideways, start, DragEdit([[50, 60]], [[62, 55]]), replace(CONFIG, steps=60)))
+    x, y = last.latent[:2].sum(0).tolist()
+    assert x > 58 and y == 60 and not last.arrived
+    assert (last.latent[:6, 1] == start[:6, 1]).all()
+
+
+def test_rows_move_together_rather_than_one_by_one() -> None:
+    """Only rows 0 and 1 move the blob, but those beside them go along."""
+    blobs = BlobGenerator()
+    start = blobs.latent_at(50, 60)
+    last = finish(drag(blobs, start, DragEdit([[50, 60]], [[62, 60]]), CONFIG))
+    went = (last.latent - start)[:6, 0]
+    np.testing.assert_allclose(went[:2], went[0] * torch.ones(2), rtol=1e-4)
+    np.testing.assert_allclose(went[2:] / went[0], [1 / 1.3] * 4, rtol=0.05)
 
 
 def test_steps_run_out_and_say_so() -> None:
@@ -108,19 +137,6 @@ def test_an_adaptive_template_follows_a_handle_that_changes_its_look() -> None:
     assert last["adaptive"].arrived and last["adaptive"].unlike[0] < last["fixed"].unlike[0] / 2
 
 
-def test_five_handles_are_looked_for_as_they_were_and_six_as_they_become() -> None:
-    turning = TurningGenerator()
-    for count, template in ((5, "fixed"), (6, "adaptive")):
-        edit = DragEdit([[50, 60]] * count, [[70, 60]] * count)
-        by_default, named = (
-            finish(drag(turning, turning.latent_at(50, 60), edit, replace(CONFIG, template=choice, steps=30)))
-            for choice in (None, template)
-        )
-        other = replace(CONFIG, template="adaptive" if template == "fixed" else "fixed", steps=30)
-        assert (by_default.handles == named.handles).all()
-        assert by_default.unlike[0] != finish(drag(turning, turning.latent_at(50, 60), edit, other)).unlike[0]
-
-
 def test_with_an_adaptive_template_a_handle_that_is_not_seen_waits_where_it_was() -> None:
     fading = FadingGenerator()
     edit = DragEdit([[50, 60]], [[80, 60]])
@@ -136,7 +152,7 @@ def test_what_may_not_move_is_held_as_the_anchor_has_it() -> None:
     movable = np.zeros((128, 128), bool)
     movable[58:63, 54:59] = True
     edit = DragEdit([[56, 60]], [[56, 61]], movable)
-    config = replace(CONFIG, steps=60, patience=60, within=0.01, mask_weight=1000.0)
+    config = replace(CONFIG, steps=60, patience=100, within=0.01, mask_weight=1000.0)
     start, anchor = blobs.latent_at(56, 60), blobs.latent_at(50, 60)
     to_anchor = finish(drag(blobs, start, edit, config, anchor)).latent[:2].sum(0)
     to_start = finish(drag(blobs, start, edit, config)).latent[:2].sum(0)

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from weights import load_generator
+from weights import load_generator, save_generator
+from weights.generator import axes_of
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training.augment import draw_augmentation
@@ -369,6 +370,27 @@ def test_an_export_is_a_generator_with_the_right_mean_latent(tmp_path: Path) -> 
     export(StyleGAN2(SMALL), tmp_path / "g.safetensors")
     generator = load_generator(tmp_path / "g.safetensors")
     assert (generator.sample(4000, 1)[:, 0].mean(0) - generator.mean_latent[0]).abs().max() < 0.1
+
+
+def test_an_export_keeps_the_axes_of_what_moves(tmp_path: Path) -> None:
+    """A mapping that is one matrix: while z's first numbers vary, W varies as that matrix's first columns say."""
+    network = StyleGAN2(SMALL)
+    linear = torch.nn.Linear(12, SMALL.w_dim, bias=False)
+    network.mapping.forward = lambda z, psi=1.0: linear(z)[:, None]  # type: ignore[method-assign]
+    for moving in (3, 12):
+        axes, known = axes_of(network, moving), linear.weight[:, :moving].detach()
+        varies = known @ known.T
+        assert (axes.T @ axes - varies).abs().max() < 0.05 * varies.abs().max()
+        lengths = axes.norm(dim=1)
+        assert (lengths[:-1] >= lengths[1:]).all()
+        assert lengths[moving:].sum() < 1e-3 * lengths[0]
+    save_generator(network, tmp_path / "known.safetensors", torch.float32, moving=3)
+    torch.testing.assert_close(load_generator(tmp_path / "known.safetensors").axes, axes_of(network, 3))
+    assert load_generator(tmp_path / "known.safetensors").network.state_dict().keys() == network.state_dict().keys()
+    load_network(tmp_path / "known.safetensors")  # a training may start from it
+    save_generator(network, tmp_path / "unknown.safetensors", torch.float32)
+    unknown = load_generator(tmp_path / "unknown.safetensors")
+    torch.testing.assert_close(unknown.axes, axes_of(unknown.network, 12))  # all that W does
 
 
 def test_sheets_are_written(tmp_path: Path, subject: Subject) -> None:

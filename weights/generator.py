@@ -20,6 +20,7 @@ from weights.reader import Reader
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 EMBEDDED = Path(__file__).parent / "embedded" / "face128.safetensors"
+AXES = "axes"  # the tensor of that name in a file
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Generator:
     encoder: Encoder | None = None  # where one lies beside that file
     known_spread: float | None = None  # where that file says it
     alignment: str = ""  # how its pictures were cut, where that file says it: "face", "square", "none"
+    known_axes: Tensor | None = None  # where that file holds them
 
     @property
     def resolution(self) -> int:
@@ -77,6 +79,13 @@ class Generator:
         """The spread of W: the root mean square distance, per dimension, of 10,000 mapped samples to the mean."""
         return spread_of(self.network) if self.known_spread is None else self.known_spread
 
+    @cached_property
+    def axes(self) -> Tensor:
+        """How latents move, as `axes_of` says, [w_dim, w_dim]: what training knew of it, else all variation of W."""
+        if self.known_axes is None:
+            return axes_of(self.network, self.network.config.z_dim)
+        return self.known_axes
+
     def trainable_copy(self) -> StyleGAN2:
         """A copy of the network whose synthesis takes gradients; this generator stays as it is."""
         network = copy.deepcopy(self.network)
@@ -96,7 +105,7 @@ def read_generator(path: Path, name: str, device: torch.device | str = "cpu") ->
 
     Raises WeightsCorrupt where it holds no StyleGAN2 that we know, or the encoder beside it is another generator's.
     """
-    network, metadata = _read_network(path)
+    network, axes, metadata = _read_network(path)
     digest = sha256_of(path)
     encoder = load_encoder(encoder_path(path), network.config, digest) if encoder_path(path).is_file() else None
     return Generator(
@@ -106,21 +115,26 @@ def read_generator(path: Path, name: str, device: torch.device | str = "cpu") ->
         encoder.to(device) if encoder else None,
         float(metadata["w_spread"]) if "w_spread" in metadata else None,
         metadata.get("alignment", ""),
+        axes.to(device) if axes is not None else None,
     )
 
 
-def _read_network(path: Path) -> tuple[StyleGAN2, dict[str, str]]:
+def _read_network(path: Path) -> tuple[StyleGAN2, Tensor | None, dict[str, str]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             network = StyleGAN2(StyleGAN2Config.from_metadata(metadata))
-            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            axes = tensors.pop(AXES, None)
+            if axes is not None and axes.shape != (network.config.w_dim,) * 2:
+                raise ValueError(f"its axes are {tuple(axes.shape)}, its w {network.config.w_dim}")
+            network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsCorrupt(
             f"{path} is not a StyleGAN2 in our safetensors layout ({str(error).splitlines()[0]}): "
             'use another file, or "embedded"'
         ) from error
-    return network, metadata
+    return network, axes, metadata
 
 
 @torch.no_grad()
@@ -130,13 +144,38 @@ def spread_of(network: StyleGAN2) -> float:
     return float((mapping(torch.from_numpy(z).to(mapping.w_avg))[:, 0] - mapping.w_avg).square().mean().sqrt())
 
 
+@torch.no_grad()
+def axes_of(network: StyleGAN2, moving: int) -> Tensor:
+    """The axes of what W does while z's first `moving` numbers vary and the others stay, [w_dim, w_dim].
+
+    Each row is a direction, as long as the standard deviation along it, the longest first. What moves along them by
+    a few of their lengths stays where the network knows what to draw.
+    """
+    mapping = network.mapping
+    z = np.random.default_rng(321).standard_normal((500, 20, network.config.z_dim), dtype=np.float32)
+    z[:, 1:, moving:] = z[:, :1, moving:]
+    if moving == network.config.z_dim:
+        z = z.reshape(1, -1, moving)
+    ws = torch.stack([mapping(torch.from_numpy(some).to(mapping.w_avg))[:, 0] for some in z])
+    ws = (ws - ws.mean(1, keepdim=True)).flatten(0, 1).cpu().double()  # in this order: not every device knows it
+    variance, directions = torch.linalg.eigh(ws.T @ ws / (len(ws) - len(z)))  # the least first
+    return (directions * variance.clamp_min(0).sqrt()).T.flip(0).to(mapping.w_avg)
+
+
 def save_generator(
-    network: StyleGAN2, path: Path, dtype: torch.dtype = torch.float16, facts: Mapping[str, str] | None = None
+    network: StyleGAN2,
+    path: Path,
+    dtype: torch.dtype = torch.float16,
+    facts: Mapping[str, str] | None = None,
+    moving: int | None = None,
 ) -> None:
     """Writes a network as `load_generator` reads it, all or nothing, with the spread of its W and `facts` about it.
 
-    Half precision halves the file and costs no visible quality.
+    Half precision halves the file and costs no visible quality. `moving` says how many of z's first numbers move
+    what is drawn, where that is known: the axes of those are kept.
     """
     tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    if moving:
+        tensors[AXES] = axes_of(network, moving).to(dtype)
     metadata = network.config.to_metadata() | {"w_spread": str(spread_of(network))} | dict(facts or {})
     write_tensors(tensors, path, metadata)

@@ -140,7 +140,7 @@ def follow_steps(training: Training, subject: Subject, features: Features, argum
 
 
 def save(training: Training, subject: Subject, out: Path) -> None:
-    export(training.average, out / "generator.safetensors")  # first: it sets the mean latent
+    export(training.average, out / "generator.safetensors", subject.moving)  # first: it sets the mean latent
     save_codes(subject, codes_path(out / "generator.safetensors"))
     save_checkpoint(training, subject, checkpoint_of(out))
     save_sheets(training.average, subject, out, training.drawn)

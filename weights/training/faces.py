@@ -37,6 +37,10 @@ class Faces:
     def resolution(self) -> int:
         return len(self.weight)
 
+    @property
+    def moving(self) -> int:
+        return self.codes.shape.down.shape[1]
+
     def draw(self, n: int, rng: torch.Generator) -> Targets:
         """Pictures, most with a new shape; the fine rows may come from yet another shape."""
         index = torch.randint(len(self.pictures), (n,), generator=rng)
@@ -63,7 +67,7 @@ class Faces:
         new = self.shapes.redrawn(points, torch.Generator().manual_seed(1))
         own, other = (torch.cat([self.codes.shape.encode(shape), appearance], 1) for shape in (points, new))
         moved = own[1].repeat(3, 8, 1)
-        moved[..., : self.codes.shape.down.shape[1]] = 0
+        moved[..., : self.moving] = 0
         for component in range(8):
             moved[:, component, component] = torch.tensor([-2.0, 0.0, 2.0])
         ws = average.mapping(torch.cat([own, other, moved.flatten(0, 1)]).to(images)).unflatten(0, (5, 8))

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weights.generator import save_generator
+from weights.generator import AXES, save_generator
 from weights.hub import write_tensors
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.data import to_bytes
@@ -85,12 +85,12 @@ def save_codes(subject: Subject, path: Path) -> None:
 
 
 @torch.no_grad()
-def export(average: StyleGAN2, path: Path) -> None:
-    """The generator for `load_generator`; its mean latent is that of z ~ N(0, I)."""
+def export(average: StyleGAN2, path: Path, moving: int = 0) -> None:
+    """The generator for `load_generator`; its mean latent is that of z ~ N(0, I), its axes of what `moving` moves."""
     z = torch.randn(10_000, average.config.z_dim, generator=torch.Generator().manual_seed(0))
     mapping = average.mapping
     mapping.w_avg.copy_(mapping(z.to(mapping.w_avg))[:, 0].mean(0))
-    save_generator(average, path)
+    save_generator(average, path, moving=moving)
 
 
 def save_sheets(average: StyleGAN2, subject: Subject, out: Path, drawn: int) -> None:
@@ -150,6 +150,7 @@ def load_network(path: Path) -> StyleGAN2:
     try:
         if "training" in metadata:
             tensors = under("average", tensors)
+        tensors.pop(AXES, None)
         network = StyleGAN2(StyleGAN2Config.from_metadata(metadata))
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (RuntimeError, TypeError, ValueError) as error:

@@ -70,6 +70,11 @@ class Subject(Protocol):
         """How much each pixel counts, [R, R] or [1, 1], 1 in the mean."""
         ...
 
+    @property
+    def moving(self) -> int:
+        """How many of z's first numbers say how a picture moves, and not what is in it; 0 where that isn't known."""
+        ...
+
     def draw(self, n: int, rng: torch.Generator) -> Targets:
         """n targets on the device of the pictures; randomness from `rng`, which is the CPU's."""
         ...
