@@ -19,7 +19,7 @@ from weights.hub import WeightsCorrupt, sha256_of, write_tensors
 from weights.reader import Reader
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
-EMBEDDED = Path(__file__).parent / "embedded" / "face128.safetensors"
+EMBEDDED = Path(__file__).parent / "embedded" / "face256.safetensors"
 AXES = "axes"  # the tensor of that name in a file
 
 
