@@ -46,7 +46,7 @@ def network(name: str, device: str = "cpu") -> Generator:
     for parameter_name, parameter in made.named_parameters():
         if parameter_name.endswith("noise_strength"):
             parameter.fill_(0.1)
-    return Generator(made.to(device), name, "0" * 64, known_spread=1.0)
+    return Generator(made.to(device), name, "0" * 64)
 
 
 def an_edit(size: int, points: int, masked: bool) -> DragEdit:

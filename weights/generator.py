@@ -151,14 +151,16 @@ def axes_of(network: StyleGAN2, moving: int) -> Tensor:
     Each row is a direction, as long as the standard deviation along it, the longest first. What moves along them by
     a few of their lengths stays where the network knows what to draw.
     """
-    mapping = network.mapping
-    z = np.random.default_rng(321).standard_normal((500, 20, network.config.z_dim), dtype=np.float32)
-    z[:, 1:, moving:] = z[:, :1, moving:]
-    if moving == network.config.z_dim:
-        z = z.reshape(1, -1, moving)
-    ws = torch.stack([mapping(torch.from_numpy(some).to(mapping.w_avg))[:, 0] for some in z])
-    ws = (ws - ws.mean(1, keepdim=True)).flatten(0, 1).cpu().double()  # in this order: not every device knows it
-    variance, directions = torch.linalg.eigh(ws.T @ ws / (len(ws) - len(z)))  # the least first
+    mapping, rng, groups = network.mapping, np.random.default_rng(321), []
+    for _ in range(500):
+        z = rng.standard_normal((20, network.config.z_dim), dtype=np.float32)
+        z[1:, moving:] = z[0, moving:]
+        groups.append(mapping(torch.from_numpy(z).to(mapping.w_avg))[:, 0])
+    ws = torch.stack(groups)  # [500, 20, w_dim]
+    all_moves = moving == network.config.z_dim  # then there is but one group
+    ws = (ws - ws.mean((0, 1) if all_moves else 1, keepdim=True)).flatten(0, 1)
+    covariance = (ws.T @ ws).cpu().double() / (len(ws) - (1 if all_moves else len(groups)))  # not every device has it
+    variance, directions = torch.linalg.eigh(covariance)  # the least first
     return (directions * variance.clamp_min(0).sqrt()).T.flip(0).to(mapping.w_avg)
 
 
