@@ -484,6 +484,10 @@ def test_a_killed_server_comes_back_with_the_edit(tab: Tab, session: EditSession
         tab.pull((260, 610), (330, 590))
         tab.click("start")
         tab.until("e.step && e.step.index > 5")
+        end = time.monotonic() + WAIT
+        while (edit := session.current_edit) is None or edit.outcome.steps < 5:  # saving may be a little behind
+            assert time.monotonic() < end
+            time.sleep(0.02)
         server.send_signal(signal.SIGKILL)
         server.wait()
         tab.until("e.status.textContent.startsWith('The connection is lost')")
