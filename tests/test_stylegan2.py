@@ -1,6 +1,7 @@
 """The network: equal to the official one, repeatable, differentiable, at any resolution."""
 
 import pytest
+import safetensors.torch
 import torch
 from conftest import DATA, small_generator
 from safetensors import safe_open
@@ -64,6 +65,14 @@ def test_saved_generator_is_read_back(tmp_path) -> None:
     again = load_generator(tmp_path / "g.safetensors")
     latents = generator.sample(1, seed=0)
     assert torch.equal(generator.render(latents), again.render(latents))
+
+
+def test_axes_of_another_network_are_refused(tmp_path) -> None:
+    network = small_generator().network
+    tensors = {**network.state_dict(), "axes": torch.eye(network.config.w_dim + 1)}
+    safetensors.torch.save_file(tensors, tmp_path / "g.safetensors", network.config.to_metadata())
+    with pytest.raises(WeightsCorrupt, match="its axes are"):
+        load_generator(tmp_path / "g.safetensors")
 
 
 def test_a_tuned_generator_leaves_the_first_alone() -> None:
