@@ -157,9 +157,8 @@ def axes_of(network: StyleGAN2, moving: int) -> Tensor:
         z[1:, moving:] = z[0, moving:]
         groups.append(mapping(torch.from_numpy(z).to(mapping.w_avg))[:, 0])
     ws = torch.stack(groups)  # [500, 20, w_dim]
-    all_moves = moving == network.config.z_dim  # then there is but one group
-    ws = (ws - ws.mean((0, 1) if all_moves else 1, keepdim=True)).flatten(0, 1)
-    covariance = (ws.T @ ws).cpu().double() / (len(ws) - (1 if all_moves else len(groups)))  # not every device has it
+    ws = (ws - ws.mean(1, keepdim=True)).flatten(0, 1)
+    covariance = (ws.T @ ws).cpu().double() / (len(ws) - len(groups))  # in this order: not every device has doubles
     variance, directions = torch.linalg.eigh(covariance)  # the least first
     return (directions * variance.clamp_min(0).sqrt()).T.flip(0).to(mapping.w_avg)
 
@@ -169,12 +168,12 @@ def save_generator(
     path: Path,
     dtype: torch.dtype = torch.float16,
     facts: Mapping[str, str] | None = None,
-    moving: int | None = None,
+    moving: int = 0,
 ) -> None:
     """Writes a network as `load_generator` reads it, all or nothing, with the spread of its W and `facts` about it.
 
     Half precision halves the file and costs no visible quality. `moving` says how many of z's first numbers move
-    what is drawn, where that is known: the axes of those are kept.
+    what is drawn, 0 where that is not known; the axes of those are kept.
     """
     tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
     if moving:
