@@ -298,8 +298,9 @@ def test_pause_and_two_tabs_that_agree(ready: Tab, browser) -> None:
     other.until("e.step && e.step.handles")
     other.click("pause")
     ready.until("e.job.status === 'paused'")
-    time.sleep(0.3)
-    held = ready.get("e.step.index")
+    held = -1
+    while held != (held := ready.get("e.step.index")):
+        time.sleep(0.5)  # the step under way ends
     ready.page.reload()  # finds it as it is
     ready.until("e.job.status === 'paused' && e.step")
     assert ready.get("e.step.index") == other.get("e.step.index") == held

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,14 @@ class Editor:
             self.told.append(message)
             if message["type"] == kind and fits(message):
                 return message, packed[4 + length :]
+
+    def silent(self, seconds: float) -> bool:
+        """Whether nothing more comes for so long."""
+        try:
+            self._came.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        return False
 
     def done(self) -> dict:
         return self.hear("job", lambda job: job["kind"] is None)[0]
@@ -332,7 +341,7 @@ def test_pause_holds_the_steps_and_a_new_client_sees_them(slow: tuple[Place, str
         editor.pull_until(2)
         editor.say(type="pause")
         editor.hear("job", lambda job: job["status"] == "paused")
-        time.sleep(0.3)  # the step under way ends
+        until(lambda: editor.silent(0.5))  # the step under way ends
         with place.look(name) as other:
             second = Editor(other)
             held = second.hear("step")[0]["index"]
@@ -611,27 +620,29 @@ def test_an_outbox_keeps_the_newest_and_one_frame_on_its_way() -> None:
     assert [m.body for m in outbox.take()] == [{"n": 4}]
 
 
-def test_a_picture_that_costs_much_comes_once_a_second_and_the_first_of_a_job_at_once(monkeypatch) -> None:
-    monkeypatch.setattr(worker_module, "BUSY", 0.05)
-    monkeypatch.setattr(worker_module, "REST", 0.5)
+def test_a_picture_that_costs_much_comes_after_a_rest_and_the_first_of_a_job_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(worker_module, "BUSY", 0.0001)  # by that the next one would come after minutes
+    monkeypatch.setattr(worker_module, "REST", 0.3)
     worker, drawn = Worker(), []
 
     def draw() -> None:
         drawn.append(time.monotonic())
-        time.sleep(0.1)  # at a twentieth of the time it would come every two seconds
+        time.sleep(0.05)
 
-    end = time.monotonic() + 1.5
-    while time.monotonic() < end:
+    def enough() -> bool:
         worker.offer(draw)
-        time.sleep(0.01)
-    assert 3 <= len(drawn) <= 4
-    until(lambda: time.monotonic() > drawn[-1] + 0.15)
-    worker.offer(draw)
-    worker.add(Job("next", iter([1])))
-    asked = time.monotonic()
-    count = len(drawn)
-    until(lambda: len(drawn) > count)
-    assert drawn[-1] - asked < 0.2
+        return len(drawn) >= 4
+
+    until(enough)
+    assert all(later - sooner > 0.2 for sooner, later in pairwise(drawn))
+    worker.close()
+    monkeypatch.setattr(worker_module, "REST", 10 * WAIT)
+    worker = Worker()
+    for _ in range(2):
+        before = len(drawn)
+        worker.offer(draw)
+        worker.add(Job("next", iter([1])))
+        until(lambda before=before: len(drawn) > before)
     worker.close()
 
 
