@@ -4,7 +4,7 @@ The generator's picture is small and never quite the photo. So what counts is th
 the edit to the one *after*: the motion between the two (dense optical flow) moves the photo's own pixels, sharp as
 they are, and the remaining difference (teeth that appear, a shadow that goes) is added on top, as far as it is
 larger than what the generator was wrong by in the first place. Where nothing changed, nothing is added, and the
-photo stays as it is, byte for byte.
+photo stays as it is, byte for byte. What was dragged is pinned: seen exactly where it was dragged to.
 
 Photos are grey or RGB, of 8 or 16 bits; drawings, and all that is reckoned, are in 0..255.
 """
@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from align.face import AlignedFace
+from align.pins import Pins, pinned
 
 Mode = Literal["auto", "motion", "difference", "crop"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -50,6 +51,15 @@ class PasteConfig:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """One picture to put over a photo, and where it shows."""
+
+    picture: np.ndarray  # [S, S, 3] of 0..255
+    mask: np.ndarray | None = None  # bool [H, W] of the photo; None: everywhere
+    pins: Pins = Pins()
+
+
+@dataclass(frozen=True)
 class Change:
     """What an edit did, float32 in the aligned frame at one size T (any); C is 1 or 3."""
 
@@ -66,6 +76,7 @@ def paste(
     after: np.ndarray,
     movable: np.ndarray | None = None,
     config: PasteConfig = PasteConfig(),
+    pins: Pins = Pins(),
 ) -> np.ndarray:
     """The photo [H, W, 1 or 3] with the step from drawing `before` to drawing `after` (0..255, [S, S, 3]) in `face`.
 
@@ -73,9 +84,9 @@ def paste(
     result is too. `movable` bool [H, W] says which of the photo's pixels may change at all.
     """
     if photo.shape[2] == 3 and _is_grey(photo):
-        return np.repeat(paste(photo[..., :1], face, before, after, movable, config), 3, axis=2)
+        return np.repeat(paste(photo[..., :1], face, before, after, movable, config, pins), 3, axis=2)
     seen, before, after = (_channels(np.asarray(p, np.float32), photo.shape[2]) for p in (face.pixels, before, after))
-    change = _for_photo(find_change(seen, before, after, config.mode, config.detail), face)
+    change = _for_photo(find_change(seen, before, after, config.mode, config.detail, pins), face)
     result = photo.copy()
     for box in _bands(_box(photo, face, change.alpha)):
         left, top, right, bottom = box
@@ -87,21 +98,23 @@ def paste_layers(
     photo: np.ndarray,
     face: AlignedFace,
     before: np.ndarray,
-    layers: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    layers: Sequence[Drawing],
     movable: np.ndarray | None = None,
     config: PasteConfig = PasteConfig(),
 ) -> np.ndarray:
-    """The photo with several drawings in it, lowest first, each with the mask bool [H, W] in which it shows.
+    """The photo with several drawings in it, lowest first.
 
     Of those without a mask only the last counts: it covers what lies below. Nothing changes outside `movable`.
     """
     picture = photo
-    for after, mask in layers:
-        if mask is None or picture is photo:
-            allowed = [m for m in (mask, movable) if m is not None]
-            picture = paste(photo, face, before, after, np.logical_and.reduce(allowed) if allowed else None, config)
+    for layer in layers:
+        if layer.mask is None or picture is photo:
+            allowed = [mask for mask in (layer.mask, movable) if mask is not None]
+            free = np.logical_and.reduce(allowed) if allowed else None
+            picture = paste(photo, face, before, layer.picture, free, config, layer.pins)
         else:
-            picture = lay_over(picture, paste(photo, face, before, after, movable, config), mask, face)
+            above = paste(photo, face, before, layer.picture, movable, config, layer.pins)
+            picture = lay_over(picture, above, layer.mask, face)
     return picture
 
 
@@ -125,6 +138,7 @@ def find_change(
     after: np.ndarray,
     mode: Mode = PasteConfig.mode,
     detail: int = PasteConfig.detail,
+    pins: Pins = Pins(),
 ) -> Change:
     """What happened between two drawings float32 [S, S, C] of a face that the photo shows as `seen`."""
     size = max(detail, before.shape[0])
@@ -139,7 +153,10 @@ def find_change(
     if mode == "auto":
         added *= _credible(added, _without_drift(seen - before))
     drawn = before + _blur(seen - before, MATCH) if mode == "crop" else None
-    return Change(flow / size, added, drawn, _shown(flow, added))
+    motion = flow / size
+    if mode in ("auto", "motion"):
+        motion = pinned(motion, pins)
+    return Change(motion, added, drawn, _shown(motion * size, added))
 
 
 def _blend(photo: np.ndarray, face: AlignedFace, change: Change, movable: np.ndarray | None, box: Box) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Moving a latent so that points of its picture go where they are dragged."""
 
-from drag.drag import DragConfig, DragStep, State, drag, motion_loss
+from drag.drag import FEW, DragConfig, DragStep, State, drag, motion_loss
 from drag.edit import BadEdit, DragEdit
 from drag.points import disc, sample, square, track
 
 __all__ = [
-    "BadEdit", "DragConfig", "DragEdit", "DragStep", "State",
+    "FEW", "BadEdit", "DragConfig", "DragEdit", "DragStep", "State",
     "disc", "drag", "motion_loss", "sample", "square", "track",
 ]  # fmt: skip

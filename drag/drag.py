@@ -25,6 +25,7 @@ from drag.points import cells_of, disc, sample, square, track
 from weights import Generator, Windows
 
 State = Literal["moving", "arrived", "stuck"]
+FEW = 5  # so few handles are each meant exactly; of more, each gives way to the others
 OWN = 0.3  # how far one row moves by itself while all move together by 1
 TEMPLATE_PACE = 0.3  # how much of a handle's template one step replaces where its match is perfect
 NEARER = 0.1  # pixels of a 512-pixel face that count as having come nearer
@@ -105,7 +106,7 @@ def drag(
     reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
-    few = len(handles) <= 5
+    few = len(handles) <= FEW
     within = config.within or (1.0 if few else 2.0)
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode

@@ -6,8 +6,8 @@ A record holds all that its edit's picture needs, the layers below it too, so an
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from align import AlignedFace, Pins, find_change, pinned, sampled, settle
 from drag import DragConfig, DragEdit, DragStep
 from pipeline.record import Record
 
@@ -31,6 +32,7 @@ class Layer:
 
     latent: Tensor  # [num_ws, w_dim]
     mask: np.ndarray | None  # bool [H, W] of the photo; None: everywhere
+    pins: Pins = Pins()
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Edit:
     handles: np.ndarray  # [N, 2] where they ended
     track: np.ndarray  # float32 [steps + 1, N, 2] where they were in each step; in old records the first and the last
     mask: np.ndarray | None  # bool [H, W] of the photo
+    pins: Pins  # in old records none
     below: tuple[Layer, ...]  # what shows outside the mask, lowest first; nothing: the photo
     outcome: Outcome
     film: Mapping[int, Tensor]  # latents [num_ws, w_dim] on the way, by step, half precision; old records have none
@@ -64,7 +67,7 @@ class Edit:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """All that is drawn over the photo, lowest first."""
-        return (*self.below, Layer(self.latent, self.mask))
+        return (*self.below, Layer(self.latent, self.mask, self.pins))
 
 
 def layers_below(parent: Edit | None, mask: np.ndarray | None, anchor: Anchor) -> tuple[Layer, ...]:
@@ -78,6 +81,30 @@ def layers_below(parent: Edit | None, mask: np.ndarray | None, anchor: Anchor) -
     return tuple(layer for layer in parent.layers if anchor == "previous" or layer.mask is not None)
 
 
+def pins_over(
+    parent: Edit, handles: np.ndarray, face: AlignedFace, before: np.ndarray, draw: Callable[[Tensor], np.ndarray]
+) -> Pins:
+    """Pins, as yet without ends, of an edit that stands on another: handles [N, 2], in crop widths of its picture.
+
+    Each comes from where it came from in the highest layer in which it is seen. `before` is the drawing of the photo
+    as it was, `draw` makes one of a latent.
+    """
+    origins, sought = handles.copy(), np.ones(len(handles), bool)
+    x, y = np.rint(face.to_photo(handles * face.size - 0.5)).astype(int).T
+    settled = parent.pins.settled
+    for layer in reversed(parent.layers):
+        motion = find_change(face.pixels.astype(np.float32), before, draw(layer.latent), "motion").motion
+        if layer.latent is parent.latent:
+            settled = settle(motion, layer.pins)
+        seen = sought.copy()
+        if layer.mask is not None:
+            height, width = layer.mask.shape
+            seen &= layer.mask[y.clip(0, height - 1), x.clip(0, width - 1)]
+        origins[seen] += sampled(pinned(motion, layer.pins), handles[seen])
+        sought &= ~seen
+    return Pins(origins=origins, settled=settled)
+
+
 @dataclass
 class Draft:
     """An edit under way: what is known before its first step, and the handles' way so far."""
@@ -87,6 +114,8 @@ class Draft:
     anchor: Anchor
     config: DragConfig
     mask: np.ndarray | None
+    size: int = 512  # of the aligned face that the edit's points are in
+    pins: Pins = Pins()  # without ends: those are where the handles are
     track: list[np.ndarray] = field(default_factory=list)
     film: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -94,6 +123,13 @@ class Draft:
         self.date, self._started = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
         self.below = layers_below(self.parent, self.mask, self.anchor)
         self._arrays = _packed(self.edit, self.mask, self.below)  # once: a photo's mask has millions of bits
+
+    def layer(self, step: DragStep) -> Layer:
+        """What this step draws."""
+        return Layer(step.latent, self.mask, self._pins(step))
+
+    def _pins(self, step: DragStep) -> Pins:
+        return replace(self.pins, ends=(step.handles[: len(self.pins.origins)] + 0.5) / self.size)
 
     def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
         """The same steps, their handles and some of their latents noted."""
@@ -121,6 +157,7 @@ class Draft:
         track = np.stack(self.track[: step.index + 1]).astype(np.float32)
         filmed = [index for index in self.film if index <= step.index]
         arrays = {"latent": step.latent.cpu().numpy(), "ended": step.handles, "track": track}
+        arrays |= _pins_packed(self._pins(step))
         arrays |= {"film": np.stack([self.film[index] for index in filmed]), "film_steps": np.array(filmed)}
         return Record("edit", self._arrays | arrays, settings)
 
@@ -137,9 +174,14 @@ def _packed(edit: DragEdit, mask: np.ndarray | None, below: tuple[Layer, ...]) -
         arrays |= {"movable": edit.movable, "mask": np.packbits(mask)}  # one bit for each of the photo's pixels
     for number, layer in enumerate(below):
         arrays[f"below.{number}.latent"] = layer.latent.cpu().numpy()
+        arrays |= _pins_packed(layer.pins, f"below.{number}.")
         if layer.mask is not None:
             arrays[f"below.{number}.mask"] = np.packbits(layer.mask)
     return arrays
+
+
+def _pins_packed(pins: Pins, prefix: str = "") -> dict[str, np.ndarray]:
+    return {f"{prefix}pins.{name}": places for name, places in vars(pins).items() if len(places)}
 
 
 def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device: torch.device) -> Edit:
@@ -150,7 +192,9 @@ def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device:
         bits = arrays.get(f"{prefix}mask")
         count = photo_shape[0] * photo_shape[1]
         mask = None if bits is None else np.unpackbits(bits, count=count).reshape(photo_shape).astype(bool)
-        return Layer(torch.from_numpy(arrays[f"{prefix}latent"]).to(device), mask)
+        names = [f"{prefix}pins.{each.name}" for each in fields(Pins)]
+        pins = {name.rpartition(".")[2]: arrays[name] for name in names if name in arrays}
+        return Layer(torch.from_numpy(arrays[f"{prefix}latent"]).to(device), mask, Pins(**pins))
 
     below = [f"below.{index}." for index in range(len(arrays)) if f"below.{index}.latent" in arrays]
     own = layer("")
@@ -165,6 +209,7 @@ def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device:
         handles=arrays["ended"],
         track=arrays.get("track", np.stack([arrays["handles"], arrays["ended"]]).astype(np.float32)),
         mask=own.mask,
+        pins=own.pins,
         below=tuple(map(layer, below)),
         outcome=Outcome(**settings["outcome"]),
         film={int(step): torch.from_numpy(latent).to(device) for step, latent in filmed},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from align import AlignedFace, paste_layers
-from pipeline.edits import PHOTO, Edit
+from align import AlignedFace, Drawing, paste_layers
+from pipeline.edits import PHOTO, Edit, Layer
 from pipeline.record import NotWritten
 from pipeline.session import EditSession
 
@@ -108,8 +108,9 @@ class Studio:
     def picture(self, frame: Frame) -> np.ndarray:
         """uint8 [h, w, 3], the points drawn in."""
         session, edit = self.session, frame.edit
-        layers = [(session.draw(layer.latent), self.mask(layer.mask)) for layer in edit.below]
-        layers.append((session.draw(frame.latent), self.mask(edit.mask)))
+        pins = replace(edit.pins, ends=(frame.track[-1][: len(edit.pins.origins)] + 0.5) / self.face.size)
+        shown = (*edit.below, Layer(frame.latent, edit.mask, pins))
+        layers = [Drawing(session.draw(layer.latent), self.mask(layer.mask), layer.pins) for layer in shown]
         free = self.mask(session.without_neighbours())
         picture = paste_layers(self.photo, self.face, self.before, layers, free, session.config.paste)
         return with_track(picture, self.in_film(frame.track), self.in_film(edit.edit.targets))

@@ -25,9 +25,11 @@ from align import (
     AlignedFace,
     Alignment,
     Box,
+    Drawing,
     Face,
     NoFaceFound,
     Photo,
+    Pins,
     choose_face,
     face_region,
     ffhq_quad,
@@ -36,7 +38,7 @@ from align import (
     square_quad,
     whole_quad,
 )  # fmt: skip
-from drag import BadEdit, DragEdit, DragStep, drag
+from drag import FEW, BadEdit, DragEdit, DragStep, drag
 from inversion import (
     Perceptual,
     PerceptualName,
@@ -50,7 +52,7 @@ from inversion import (
     tune,
 )
 from pipeline.config import Config
-from pipeline.edits import PHOTO, Anchor, Draft, Edit, layers_below, read_edit
+from pipeline.edits import PHOTO, Anchor, Draft, Edit, layers_below, pins_over, read_edit
 from pipeline.folder import SessionFolder, StaleResult
 from pipeline.history import Entry, History
 from pipeline.progress import keep_last
@@ -189,10 +191,28 @@ class EditSession:
         the previous result. Raises BadEdit, StaleResult, SessionBusy before the first step.
         """
         with self.files.writing():
-            parent = None if from_photo else self.current_edit
-            inversion, number = self.inversion, self.tree.next_number()
-            edit = self.to_face(handles, targets, mask, inversion.generator.resolution)
-            draft = Draft(parent, edit, anchor, self.config.drag, mask)
+            draft = self.draft(handles, targets, mask, anchor=anchor, from_photo=from_photo)
+        yield from self.carry_out(draft)
+
+    def draft(
+        self,
+        handles: np.ndarray,
+        targets: np.ndarray,
+        mask: np.ndarray | None = None,
+        *,
+        anchor: Anchor = "photo",
+        from_photo: bool = False,
+    ) -> Draft:
+        """What `drag` carries out. Raises BadEdit, StaleResult."""
+        parent, size = None if from_photo else self.current_edit, self.inversion.generator.resolution
+        edit = self.to_face(handles, targets, mask, size)
+        pins = self._pins(parent, (edit.handles + 0.5) / size)
+        return Draft(parent, edit, anchor, self.config.drag, mask, size, pins)
+
+    def carry_out(self, draft: Draft) -> Iterator[DragStep]:
+        """Drags as `drag` does. Raises StaleResult, SessionBusy before the first step."""
+        with self.files.writing():
+            inversion, number, parent = self.inversion, self.tree.next_number(), draft.parent
             made_from = self.files.digests(self.files.file("tuned"), self.files.file("pivot"))
 
             def save(step: DragStep, durable: bool = True) -> None:
@@ -204,9 +224,20 @@ class EditSession:
                     self.tree.move(number, durable=durable)
 
             start = parent.latent if parent else inversion.latent
-            held = inversion.latent if anchor == "photo" else start
-            steps = drag(inversion.generator, start, self._freed(draft), self.config.drag, held)
+            held = inversion.latent if draft.anchor == "photo" else start
+            steps = drag(inversion.generator, start, self._freed(draft), draft.config, held)
             yield from keep_last(draft.followed(steps), save, on_the_way=lambda step: save(step, durable=False))
+
+    def _pins(self, parent: Edit | None, handles: np.ndarray) -> Pins:
+        """What an edit pins whose handles are there, in crop widths: up to five of them, and what lies below it.
+
+        A gesture's many handles say roughly where a face goes, and some of them are seen badly.
+        """
+        handles = handles if len(handles) <= FEW else handles[:0]
+        if parent is None:
+            return Pins(origins=handles)
+        size = self.inversion.generator.resolution
+        return pins_over(parent, handles, self.face(size), self.draw(self.inversion.latent), self.draw)
 
     def _freed(self, draft: Draft) -> DragEdit:
         """The edit with what its anchor leaves free: with the photo, all masks that show in its picture together."""
@@ -242,7 +273,7 @@ class EditSession:
         if edit is None:
             return photo
         face, before = self.face(self.inversion.generator.resolution), self.draw(self.inversion.latent)
-        layers = [(self.draw(layer.latent), layer.mask) for layer in edit.layers]
+        layers = [Drawing(self.draw(layer.latent), layer.mask, layer.pins) for layer in edit.layers]
         free = self.without_neighbours()
         return photo.with_colours(paste_layers(photo.colours, face, before, layers, free, self.config.paste))
 

@@ -263,6 +263,7 @@ def as_format_1(session: EditSession, number: int, parent: int | None) -> None:
 
 
 def test_a_session_of_format_1_is_read(small_session: EditSession, monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.session.FEW", 0)  # nothing was pinned then
     drag(small_session)
     first = small_session.result().pixels
     mask = box(small_session, 150, 350, 330, 700)

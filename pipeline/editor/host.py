@@ -55,7 +55,7 @@ from pipeline.editor.view import (
     thumb_of,
 )
 from pipeline.editor.worker import Job, Worker
-from pipeline.edits import PHOTO, Layer, layers_below
+from pipeline.edits import PHOTO, Layer
 from pipeline.folder import StaleResult
 from pipeline.gestures import GESTURES, ask
 from pipeline.history import Entry
@@ -396,18 +396,16 @@ class Host:
         handles, targets, mask = self._asked(request)
         self._pad.without_gestures()
         self._tell_sketch()
-        was, parent = session.tree.current, None if request.from_photo else session.current_edit
-        below, step = layers_below(parent, mask, request.anchor), None
+        was = session.tree.current
+        draft, step = session.draft(handles, targets, mask, anchor=request.anchor, from_photo=request.from_photo), None
         started, due, view = time.monotonic(), 0.0, self._current_view()
         try:
-            with _closed(
-                session.drag(handles, targets, mask, anchor=request.anchor, from_photo=request.from_photo)
-            ) as steps:
+            with _closed(session.carry_out(draft)) as steps:
                 for step in steps:
                     if time.monotonic() >= due:
                         self._tell_step(step, view, targets, time.monotonic() - started)
                         due = time.monotonic() + EVERY
-                    layers = (*below, Layer(step.latent, mask))
+                    layers = (*draft.below, draft.layer(step))
                     self._offer(partial(self._tell_frame, self._serial, view, layers))
                     yield
         finally:

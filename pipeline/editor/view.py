@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.func import functional_call
 
-from align import AlignedFace, PasteConfig, Photo, paste_layers
+from align import AlignedFace, Drawing, PasteConfig, Photo, paste_layers
 from inversion import PivotStep, TuneStep
 from pipeline.edits import Layer
 from pipeline.session import EditSession, Inversion
@@ -93,7 +93,7 @@ class View:
 
     def live(self, layers: Sequence[Layer]) -> np.ndarray:
         """The photo's box with layers over it, reduced, uint8 [h, w, 3]."""
-        drawn = [(self._draw(layer.latent), self._shrunk(layer.mask)) for layer in layers]
+        drawn = [Drawing(self._draw(layer.latent), self._shrunk(layer.mask), layer.pins) for layer in layers]
         small, free = self._small, self._shrunk(self.free)
         return paste_layers(small.photo, small.face, self._before, drawn, free, self.config)
 

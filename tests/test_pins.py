@@ -1,0 +1,154 @@
+"""Pins: what was dragged is seen where it was dragged to, now and after later edits, and the photo is never folded."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import MOUTH
+
+from align import AlignedFace, Drawing, PasteConfig, Pins, paste, paste_layers, pinned, sampled, settle
+from align.pins import REACH
+from drag import FEW
+from pipeline import EditSession, finish
+from pipeline.edits import read_edit
+
+SIZE = 256
+STILL = np.zeros((SIZE, SIZE, 2), np.float32)
+
+
+def pin(end: tuple[float, float], origin: tuple[float, float], settled: np.ndarray | None = None) -> Pins:
+    return Pins(np.array([end]), np.array([origin]), np.empty((0, 2, 2)) if settled is None else settled)
+
+
+def seen_at(motion: np.ndarray, place: tuple[float, float]) -> np.ndarray:
+    """The place of the photo that is seen there."""
+    return place + sampled(motion, np.array([place]))[0]
+
+
+def test_without_pins_the_motion_is_what_it_was() -> None:
+    motion = np.random.default_rng(0).normal(0, 0.01, (SIZE, SIZE, 2)).astype(np.float32)
+    assert pinned(motion, Pins()) is motion
+
+
+def test_a_pin_shows_its_origin_at_its_end_and_fades_like_a_bell() -> None:
+    motion = pinned(STILL, pin((0.5, 0.5), (0.5, 0.52)))
+    assert seen_at(motion, (0.5, 0.5)) == pytest.approx([0.5, 0.52], abs=0.0012)  # it gives way by a twentieth
+    full = seen_at(motion, (0.5, 0.5))[1] - 0.5
+    for sigmas in (1, 2, 3):
+        shift = seen_at(motion, (0.5 + sigmas * REACH, 0.5))[1] - 0.5
+        assert shift == pytest.approx(full * np.exp(-(sigmas**2) / 2), abs=full / 100)
+    assert np.abs(motion[: SIZE // 4]).max() < 1e-5
+
+
+def test_pins_close_together_are_all_kept_to() -> None:
+    ends = np.array([[0.5, 0.5], [0.5 + REACH, 0.5], [0.5, 0.5 + REACH]])
+    origins = ends + np.array([[0, 0.01], [0, 0.012], [0.003, 0.01]])
+    motion = pinned(STILL, Pins(ends, origins))
+    assert np.abs(ends + sampled(motion, ends) - origins).max() < 0.001
+
+
+def test_motion_that_is_there_is_only_completed() -> None:
+    motion = STILL + np.float32([0, 0.03])
+    assert np.abs(pinned(motion, pin((0.4, 0.4), (0.4, 0.43))) - motion).max() < 1e-6
+    further = pinned(motion, pin((0.4, 0.4), (0.4, 0.44)))
+    assert seen_at(further, (0.4, 0.4)) == pytest.approx([0.4, 0.44], abs=0.0006)
+
+
+def test_a_later_motion_carries_what_was_pinned_along() -> None:
+    first = pin((0.5, 0.5), (0.5, 0.52))
+    settled = settle(STILL, first)
+    assert settled == pytest.approx(np.array([[[0.5, 0.5], [0.5, 0.52]]]))
+    turned = STILL + np.float32([-0.1, 0])  # the whole face goes to the right by a tenth
+    motion = pinned(turned, Pins(settled=settled))
+    assert seen_at(motion, (0.6, 0.5)) == pytest.approx([0.5, 0.52], abs=0.0012)
+    assert seen_at(motion, (0.6 + 5 * REACH, 0.5)) == pytest.approx([0.5 + 5 * REACH, 0.5], abs=1e-4)
+
+
+def test_where_an_earlier_pin_is_near_the_new_one_has_the_say() -> None:
+    settled = np.array([[[0.5, 0.5], [0.5, 0.52]], [[0.2, 0.2], [0.2, 0.21]]])
+    pairs = settle(STILL, pin((0.5, 0.49), (0.5, 0.52), settled))
+    assert pairs == pytest.approx(np.array([[[0.5, 0.49], [0.5, 0.52]], settled[1]]))
+
+
+def test_a_pin_that_is_far_off_does_not_fold_the_photo() -> None:
+    motion = pinned(STILL, pin((0.5, 0.5), (0.5, 0.9)))
+    places = np.stack(np.meshgrid(*[(np.arange(SIZE) + 0.5) / SIZE] * 2), -1) + motion
+    (dx_x, dx_y), (dy_x, dy_y) = (np.moveaxis(np.diff(places, axis=axis)[:-1, :-1], -1, 0) for axis in (1, 0))
+    size = min(dx_x.shape[0], dy_x.shape[0]), min(dx_x.shape[1], dy_x.shape[1])
+    one, two, three, four = (part[: size[0], : size[1]] for part in (dx_x, dy_y, dx_y, dy_x))
+    assert (one * two - three * four).min() > 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "motion"])
+def test_the_photos_own_dot_is_seen_at_the_end(mode) -> None:
+    photo = np.full((300, 300, 3), 120, np.uint8)
+    cv2.circle(photo, (150, 154), 2, (250, 20, 20), -1)
+    face = AlignedFace.crop(photo, np.array([[49.5, 49.5], [49.5, 249.5], [249.5, 249.5], [249.5, 49.5]]), 128)
+    pins = pin((0.5, 0.5), (0.5, 0.5 + 4 / 200))
+    result = paste(photo, face, face.pixels, face.pixels, config=PasteConfig(mode), pins=pins)
+    y, x = np.nonzero(result[..., 0] > 200)
+    assert (x.mean(), y.mean()) == pytest.approx((150, 150), abs=1)
+    other = paste_layers(photo, face, face.pixels, [Drawing(face.pixels, None, pins)], config=PasteConfig(mode))
+    assert np.array_equal(result, other)
+
+
+def drag(session: EditSession, handles: np.ndarray, by: tuple[float, float], **more) -> None:
+    finish(session.drag(handles, handles + by, **more))
+
+
+def shown(session: EditSession, place: np.ndarray) -> np.ndarray:
+    """Where in the photo what is seen at a place [1, 2] of the current result comes from, as the next drag finds it."""
+    face = session.face(session.inversion.generator.resolution)
+    origins = session.draft(place, place + 1).pins.origins
+    return face.to_photo(origins * face.size - 0.5)
+
+
+def test_a_point_that_is_dragged_on_is_still_the_same_point_of_the_photo(small_session: EditSession) -> None:
+    face = small_session.face(small_session.inversion.generator.resolution)
+    assert shown(small_session, MOUTH) == pytest.approx(MOUTH)
+    drag(small_session, MOUTH, (12, -9))
+    first = small_session.current_edit
+    end = face.to_photo(first.handles)
+    assert np.hypot(*(end - MOUTH)[0]) > 3
+    assert shown(small_session, end) == pytest.approx(MOUTH, abs=1)
+    drag(small_session, end, (6, -6))
+    second = small_session.current_edit
+    assert shown(small_session, face.to_photo(second.handles)) == pytest.approx(MOUTH, abs=2)
+    assert len(second.pins.settled) == 1
+
+
+def test_what_was_pinned_stays_through_an_edit_elsewhere(small_session: EditSession) -> None:
+    drag(small_session, MOUTH, (12, -9))
+    face = small_session.face(small_session.inversion.generator.resolution)
+    pairs = small_session.draft(MOUTH, MOUTH + 1).pins.settled
+    assert pairs.shape == (1, 2, 2)
+    assert face.to_photo(pairs[:, 1] * face.size - 0.5) == pytest.approx(MOUTH, abs=0.01)
+    many = MOUTH + np.arange(2 * (FEW + 1)).reshape(-1, 2)
+    draft = small_session.draft(many, many + 3)  # of many handles none is pinned
+    assert len(draft.pins.origins) == 0 and draft.pins.settled == pytest.approx(pairs)
+
+
+def test_in_a_mask_a_handle_comes_from_the_layer_in_which_it_is_seen(small_session: EditSession) -> None:
+    drag(small_session, MOUTH, (12, -9))
+    face = small_session.face(small_session.inversion.generator.resolution)
+    end = face.to_photo(small_session.current_edit.handles)
+    mask = np.zeros(small_session.photo.pixels.shape[:2], bool)
+    mask[400:520, 150:270] = True  # an eye
+    drag(small_session, np.array([[205.0, 460.0]]), (3, 3), mask=mask, anchor="previous")
+    assert shown(small_session, end) == pytest.approx(MOUTH, abs=1)
+
+
+def test_pins_are_kept_and_a_record_without_them_is_drawn_without(small_session: EditSession) -> None:
+    drag(small_session, MOUTH, (12, -9))
+    mask = np.zeros(small_session.photo.pixels.shape[:2], bool)
+    mask[400:700, 150:400] = True
+    drag(small_session, MOUTH + 8, (-4, 4), mask=mask, anchor="previous")
+    edit = EditSession(small_session.folder).edit(2)
+    assert [len(layer.pins.ends) for layer in edit.layers] == [1, 1] and len(edit.pins.settled) == 1
+    assert edit.pins.ends == pytest.approx((edit.handles + 0.5) / small_session.inversion.generator.resolution)
+    record = small_session.tree.record(2)
+    arrays = {name: array for name, array in record.arrays.items() if "pins" not in name}
+    old = read_edit(2, replace(record, arrays=arrays), small_session.photo.pixels.shape[:2], torch.device("cpu"))
+    assert all(len(layer.pins.ends) == len(layer.pins.settled) == 0 for layer in old.layers)
