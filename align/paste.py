@@ -28,7 +28,7 @@ UNCHANGED = 1.5  # of 255: a smaller change than this is the generator's murmur,
 CHANGED = 6.0  # a change of this size is shown in full
 GRAIN = 0.7  # pixels of the drawing: finer than this, two drawings differ by chance
 SMOOTH = 0.014  # share of the crop's side: motion is as smooth as a face, or the photo's own grain would ripple
-STILL = 0.5  # pixels of the flow's picture: less motion than this is the flow's own trembling
+STILL = 0.5, 1.5  # pixels of the flow's picture: motion up to here is its own trembling, from here on it is in full
 TINT = 0.12  # share of the crop's side: a change of colour as broad as this is the generator's drift, not the edit
 LIGHT = 16.0  # of 255: a change of colour counts in full where the light changes by this, for alone it is drift too
 WRONG = 0.05  # share of the crop's side: how broadly the generator's error is looked at
@@ -206,7 +206,7 @@ def _motion(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(_grey(after), _grey(before), still)
     flow = _blur(flow, SMOOTH)
     length = np.hypot(flow[..., 0], flow[..., 1])[..., None]
-    return flow * np.clip(1 - STILL / np.maximum(length, 1e-6), 0, 1)
+    return flow * _ramp(length, *STILL)
 
 
 def _shown(flow: np.ndarray, added: np.ndarray) -> np.ndarray:
