@@ -81,7 +81,7 @@ class Generator:
 
     @cached_property
     def axes(self) -> Tensor:
-        """How latents move, as `axes_of` says, [w_dim, w_dim]: what training knew of it, else all variation of W."""
+        """How latents move, as `axes_of` says, [w_dim, w_dim]: those in its file, or where an old one has none, all of W."""
         if self.known_axes is None:
             return axes_of(self.network, self.network.config.z_dim)
         return self.known_axes
@@ -168,15 +168,14 @@ def save_generator(
     path: Path,
     dtype: torch.dtype = torch.float16,
     facts: Mapping[str, str] | None = None,
-    moving: int = 0,
+    moving: int | None = None,
 ) -> None:
-    """Writes a network as `load_generator` reads it, all or nothing, with the spread of its W and `facts` about it.
+    """Writes a network as `load_generator` reads it, all or nothing, with what it knows of its W and `facts` about it.
 
     Half precision halves the file and costs no visible quality. `moving` says how many of z's first numbers move
-    what is drawn, 0 where that is not known; the axes of those are kept.
+    what is drawn, where that is known: along the axes of those a drag will go, else along those of all W.
     """
     tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
-    if moving:
-        tensors[AXES] = axes_of(network, moving).to(dtype)
+    tensors[AXES] = axes_of(network, network.config.z_dim if moving is None else moving).to(dtype)
     metadata = network.config.to_metadata() | {"w_spread": str(spread_of(network))} | dict(facts or {})
     write_tensors(tensors, path, metadata)

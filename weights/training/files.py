@@ -85,7 +85,7 @@ def save_codes(subject: Subject, path: Path) -> None:
 
 
 @torch.no_grad()
-def export(average: StyleGAN2, path: Path, moving: int = 0) -> None:
+def export(average: StyleGAN2, path: Path, moving: int | None = None) -> None:
     """The generator for `load_generator`; its mean latent is that of z ~ N(0, I), its axes of what `moving` moves."""
     z = torch.randn(10_000, average.config.z_dim, generator=torch.Generator().manual_seed(0))
     mapping = average.mapping

@@ -26,7 +26,7 @@ class Pictures:
     basis: Basis  # of thumbnails; 128 components of 32 px keep 96 % of the variance of aligned faces
     codes: Tensor  # [2n, z_dim]
     weight: Tensor  # [1, 1]: all pixels count the same
-    moving: int = 0
+    moving: int | None = None
 
     def draw(self, n: int, rng: torch.Generator) -> Targets:
         index = torch.randint(len(self.pictures), (n,), generator=rng)

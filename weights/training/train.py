@@ -71,8 +71,8 @@ class Subject(Protocol):
         ...
 
     @property
-    def moving(self) -> int:
-        """How many of z's first numbers say how a picture moves, and not what is in it; 0 where that isn't known."""
+    def moving(self) -> int | None:
+        """How many of z's first numbers say how a picture moves, and not what is in it; None: unknown."""
         ...
 
     def draw(self, n: int, rng: torch.Generator) -> Targets:
