@@ -81,7 +81,7 @@ class Generator:
 
     @cached_property
     def axes(self) -> Tensor:
-        """How latents move, as `axes_of` says, [w_dim, w_dim]: those in its file, or where an old one has none, all of W."""
+        """How latents move, as `axes_of` says, [w_dim, w_dim]: its file has them; for an old one those of all W."""
         if self.known_axes is None:
             return axes_of(self.network, self.network.config.z_dim)
         return self.known_axes
