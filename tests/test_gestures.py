@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from align import ffhq_quad
-from drag import BadEdit
+from drag import FEW, BadEdit
 from pipeline.gestures import GESTURES, PhotoEdit, ask
 
 SHAPE = (800, 600)
@@ -24,9 +24,14 @@ def eye(points: np.ndarray) -> float:
 
 def test_a_smile_takes_the_corners_out_and_up(lisa_points: np.ndarray) -> None:
     asked = moves(ask({"smile": 0.5}, lisa_points, SHAPE), lisa_points)
-    # 0.12 eyes at strength 1, both out and up; lisa1 is upright to half a degree
-    assert asked[48] == pytest.approx(np.array([-0.06, -0.06]) * eye(lisa_points), abs=1)
-    assert asked[54] == pytest.approx(np.array([0.06, -0.06]) * eye(lisa_points), abs=1)
+    # 0.12 eyes out and 0.14 up at strength 1; lisa1 is upright to half a degree
+    assert asked[48] == pytest.approx(np.array([-0.06, -0.07]) * eye(lisa_points), abs=1)
+    assert asked[54] == pytest.approx(np.array([0.06, -0.07]) * eye(lisa_points), abs=1)
+
+
+@pytest.mark.parametrize("strength", [-1, -0.3, 0.3, 1])
+def test_a_smile_has_so_few_points_that_they_are_pinned(strength: float, lisa_points: np.ndarray) -> None:
+    assert len(ask({"smile": strength}, lisa_points, SHAPE).handles) <= FEW
 
 
 @pytest.mark.parametrize("name", GESTURES)
