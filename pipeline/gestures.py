@@ -206,10 +206,11 @@ def _both(left: Moves, strength: float) -> dict[int, Move]:
 
 def _smile(face: np.ndarray, strength: float) -> Moves:
     """At 1 the corners go as in twice the mean smile of the eight people of the Face Research Lab London Set, and the
-    upper lip stays down, for a mouth that was closed would swell; below 0 the corners sink."""
-    # Five points and four: so few are pinned, and by more the corners come less far and lips pout.
+    middle of the lips is held, or a mouth that is closed would swell; below 0 the corners sink."""
+    # Four points: so few are pinned. By more the corners come less far and lips pout.
     if strength > 0:
-        return _both({48: (-0.12, -0.14), 59: (-0.08, -0.05), 51: (0.0, 0.02)}, strength)
+        held = (0.0, min(0.01, 0.05 * strength))
+        return _both({48: (-0.12, -0.12)}, strength) | {51: held, 57: held}
     return _both({48: (0.03, 0.12), 59: (0.02, 0.06)}, -strength)
 
 
