@@ -145,7 +145,8 @@ def find_change(
     before, after = (cv2.GaussianBlur(p, (0, 0), GRAIN).reshape(p.shape) for p in (before, after))
     seen, before, after = (_resized(p, size, cv2.INTER_CUBIC) for p in (seen, before, after))
     flow = np.zeros((size, size, 2), np.float32)
-    if mode in ("auto", "motion"):
+    moves = mode in ("auto", "motion")
+    if moves:
         flow = _motion(before, after)
         y, x = np.indices((size, size), dtype=np.float32)
         seen, before = (_sample(p, np.stack([x, y], -1) + flow, cv2.INTER_LINEAR) for p in (seen, before))
@@ -153,9 +154,7 @@ def find_change(
     if mode == "auto":
         added *= _credible(added, _without_drift(seen - before))
     drawn = before + _blur(seen - before, MATCH) if mode == "crop" else None
-    motion = flow / size
-    if mode in ("auto", "motion"):
-        motion = pinned(motion, pins)
+    motion = pinned(flow / size, pins) if moves else flow
     return Change(motion, added, drawn, _shown(motion * size, added))
 
 

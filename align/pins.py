@@ -10,7 +10,7 @@ All places are in crop widths: (0, 0) is a corner of the aligned face, (1, 1) th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,10 @@ class Pins:
     origins: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))  # float64 [N, 2] of the photo
     settled: np.ndarray = field(default_factory=lambda: np.empty((0, 2, 2)))
     """float64 [M, 2, 2], of earlier edits: the place of the photo to which the motion alone leads, and the right one"""
+
+    def ending_at(self, points: np.ndarray, size: int) -> Pins:
+        """The same, with the first of these points [>= N, 2] as ends, in pixels of a drawing size x size."""
+        return replace(self, ends=(points[: len(self.origins)] + 0.5) / size)
 
 
 def settle(motion: np.ndarray, pins: Pins) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -102,6 +102,8 @@ def pins_over(
             seen &= layer.mask[y.clip(0, height - 1), x.clip(0, width - 1)]
         origins[seen] += sampled(pinned(motion, layer.pins), handles[seen])
         sought &= ~seen
+        if not sought.any():
+            break  # what lies deeper need not be drawn
     return Pins(origins=origins, settled=settled)
 
 
@@ -126,10 +128,7 @@ class Draft:
 
     def layer(self, step: DragStep) -> Layer:
         """What this step draws."""
-        return Layer(step.latent, self.mask, self._pins(step))
-
-    def _pins(self, step: DragStep) -> Pins:
-        return replace(self.pins, ends=(step.handles[: len(self.pins.origins)] + 0.5) / self.size)
+        return Layer(step.latent, self.mask, self.pins.ending_at(step.handles, self.size))
 
     def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
         """The same steps, their handles and some of their latents noted."""
@@ -157,7 +156,7 @@ class Draft:
         track = np.stack(self.track[: step.index + 1]).astype(np.float32)
         filmed = [index for index in self.film if index <= step.index]
         arrays = {"latent": step.latent.cpu().numpy(), "ended": step.handles, "track": track}
-        arrays |= _pins_packed(self._pins(step))
+        arrays |= _pins_packed(self.layer(step).pins)
         arrays |= {"film": np.stack([self.film[index] for index in filmed]), "film_steps": np.array(filmed)}
         return Record("edit", self._arrays | arrays, settings)
 
@@ -192,8 +191,7 @@ def read_edit(number: int, record: Record, photo_shape: tuple[int, int], device:
         bits = arrays.get(f"{prefix}mask")
         count = photo_shape[0] * photo_shape[1]
         mask = None if bits is None else np.unpackbits(bits, count=count).reshape(photo_shape).astype(bool)
-        names = [f"{prefix}pins.{each.name}" for each in fields(Pins)]
-        pins = {name.rpartition(".")[2]: arrays[name] for name in names if name in arrays}
+        pins = {each.name: arrays[key] for each in fields(Pins) if (key := f"{prefix}pins.{each.name}") in arrays}
         return Layer(torch.from_numpy(arrays[f"{prefix}latent"]).to(device), mask, Pins(**pins))
 
     below = [f"below.{index}." for index in range(len(arrays)) if f"below.{index}.latent" in arrays]

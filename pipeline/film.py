@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -108,7 +108,7 @@ class Studio:
     def picture(self, frame: Frame) -> np.ndarray:
         """uint8 [h, w, 3], the points drawn in."""
         session, edit = self.session, frame.edit
-        pins = replace(edit.pins, ends=(frame.track[-1][: len(edit.pins.origins)] + 0.5) / self.face.size)
+        pins = edit.pins.ending_at(frame.track[-1], self.face.size)
         shown = (*edit.below, Layer(frame.latent, edit.mask, pins))
         layers = [Drawing(session.draw(layer.latent), self.mask(layer.mask), layer.pins) for layer in shown]
         free = self.mask(session.without_neighbours())
