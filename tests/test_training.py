@@ -297,6 +297,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subj
         torch.testing.assert_close(getattr(second, part).state_dict(), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_a_checkpoint_of_another_discriminator_says_how_to_go_on(tmp_path: Path, subject: Subject) -> None:
+    training, path = begun(QUICK), tmp_path / "checkpoint.safetensors"
+    del training.heads.heads[0][1]  # as heads were before they were normalised
+    save_checkpoint(training, subject, path)
+    with pytest.raises(BadCheckpoint, match=r"--init .*generator\.safetensors"):
+        load_checkpoint(path, SMALL, toy_features, QUICK)
+
+
 def test_codes_come_back_from_the_checkpoint(tmp_path: Path, faces: Faces, pictures: Tensor, points: Tensor) -> None:
     save_checkpoint(begun(), faces, tmp_path / "checkpoint.safetensors")
     codes = load_codes(tmp_path / "checkpoint.safetensors")

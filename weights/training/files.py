@@ -46,7 +46,13 @@ def load_checkpoint(
     training = begin(StyleGAN2(old).to(device), features, config)
     for part, thing in training.parts().items():
         if found := under(part, tensors):
-            thing.load_state_dict(unflat(found, thing.state_dict()))
+            try:
+                thing.load_state_dict(unflat(found, thing.state_dict()))
+            except (RuntimeError, ValueError) as error:
+                raise BadCheckpoint(
+                    f"{path} is of another version of the training ({str(error).splitlines()[0]}): go on into another "
+                    f"folder from the generator beside it (--init {path.with_name('generator.safetensors')} --warm 0)"
+                ) from error
     if old != network:
         smaller, training = (
             training,

@@ -166,11 +166,12 @@ def step(
 ) -> dict[str, float]:
     """One step of the generator, and of the discriminator once it takes part."""
     device, since = targets.images.device, training.drawn - config.warm
+    fast = torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
     coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
     ws = latents(training.generator, targets, coded, config, rng)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     changed = draw_augmentation(config.batch, rng, device) if since >= 0 else lambda images: images
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+    with fast:
         images = training.generator.synthesis(ws).float()
         ours = seen(features, changed, images, config)
         with torch.no_grad():
@@ -188,8 +189,9 @@ def step(
         "features": config.feature_weight,
     }
     if since >= 0:
-        losses["heads"] = heads_step(training, theirs, ours, config)
-        losses["adversarial"] = drawn_loss(training.heads(ours))
+        with fast:
+            losses["heads"] = heads_step(training, theirs, ours, config)
+            losses["adversarial"] = drawn_loss(training.heads(ours))
         weights["adversarial"] = config.adversarial * min(1.0, since / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
