@@ -115,6 +115,7 @@ class Draft:
     edit: DragEdit
     anchor: Anchor
     config: DragConfig
+    made_from: Mapping[str, str]  # the sha256 of what was inverted
     mask: np.ndarray | None
     size: int = 512  # of the aligned face that the edit's points are in
     pins: Pins = Pins()  # without ends: those are where the handles are

@@ -57,11 +57,14 @@ class SessionFolder:
             return {self.photo.name: sha256_of(self.photo)}
         return read_record(self.file("face"), "face").made_from if self.file("face").is_file() else {}
 
+    def _check_there(self) -> None:
+        if not self.path.is_dir():
+            raise StaleResult(f"there is no session {self.path}: run `photodrag align {self.path} --photo FILE`")
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Nobody else writes to the folder meanwhile. Raises SessionBusy; StaleResult where there is no session."""
-        if not self.path.is_dir():
-            raise StaleResult(f"there is no session {self.path}: run `photodrag align {self.path} --photo FILE`")
+        self._check_there()
         with only_writer(self.path):
             for part in self.path.rglob(".*.safetensors.*.part"):
                 part.unlink(missing_ok=True)  # a process that was killed left it
@@ -84,6 +87,7 @@ class SessionFolder:
 
     def read(self, stage: str, kind: str | None = None) -> Record:
         """A result. Raises StaleResult where it, or anything it was made from, is missing or has changed."""
+        self._check_there()
         kind = kind or stage
         file, command = self.file(stage), f"`photodrag {COMMAND[kind]} {self.path}`"
         if not file.is_file():

@@ -190,9 +190,7 @@ class EditSession:
         on. Outside the mask the `anchor` holds: the photo (and what earlier edits drew in masks of their own), or
         the previous result. Raises BadEdit, StaleResult, SessionBusy before the first step.
         """
-        with self.files.writing():
-            draft = self.draft(handles, targets, mask, anchor=anchor, from_photo=from_photo)
-        yield from self.carry_out(draft)
+        yield from self.carry_out(self.draft(handles, targets, mask, anchor=anchor, from_photo=from_photo))
 
     def draft(
         self,
@@ -203,23 +201,24 @@ class EditSession:
         anchor: Anchor = "photo",
         from_photo: bool = False,
     ) -> Draft:
-        """What `drag` carries out. Raises BadEdit, StaleResult."""
+        """What `drag` carries out; nothing is written yet. Raises BadEdit, StaleResult."""
         parent, size = None if from_photo else self.current_edit, self.inversion.generator.resolution
         edit = self.to_face(handles, targets, mask, size)
         pins = self._pins(parent, (edit.handles + 0.5) / size)
-        return Draft(parent, edit, anchor, self.config.drag, mask, size, pins)
+        return Draft(parent, edit, anchor, self.config.drag, self._inverted(), mask, size, pins)
 
     def carry_out(self, draft: Draft) -> Iterator[DragStep]:
         """Drags as `drag` does. Raises StaleResult, SessionBusy before the first step."""
         with self.files.writing():
+            if draft.made_from != self._inverted():
+                raise StaleResult("the face was inverted anew since this drag was asked for: ask again")
             inversion, number, parent = self.inversion, self.tree.next_number(), draft.parent
-            made_from = self.files.digests(self.files.file("tuned"), self.files.file("pivot"))
 
             def save(step: DragStep, durable: bool = True) -> None:
                 if step.index == 0 and not step.arrived:
                     return  # nothing was done yet
                 new = number not in self.files.edits()
-                self.files.write(f"edits/{number:03}", draft.record(step), made_from, durable=durable)
+                self.files.write(f"edits/{number:03}", draft.record(step), draft.made_from, durable=durable)
                 if new or durable:
                     self.tree.move(number, durable=durable)
 
@@ -227,6 +226,10 @@ class EditSession:
             held = inversion.latent if draft.anchor == "photo" else start
             steps = drag(inversion.generator, start, self._freed(draft), draft.config, held)
             yield from keep_last(draft.followed(steps), save, on_the_way=lambda step: save(step, durable=False))
+
+    def _inverted(self) -> dict[str, str]:
+        """What edits are made from."""
+        return self.files.digests(self.files.file("tuned"), self.files.file("pivot"))
 
     def _pins(self, parent: Edit | None, handles: np.ndarray) -> Pins:
         """What an edit pins whose handles are there, in crop widths: up to five of them, and what lies below it.

@@ -112,7 +112,7 @@ def test_points_are_drawn_where_they_are() -> None:
 
 def test_a_long_drag_keeps_few_latents(edited: EditSession) -> None:
     step = list(edited.drag(MOUTH, MOUTH + 50))[-1]
-    draft = Draft(None, edited.edit(1).edit, "photo", QUICK.drag, None)
+    draft = Draft(None, edited.edit(1).edit, "photo", QUICK.drag, {}, None)
     for _ in draft.followed(replace(step, index=n) for n in range(1000)):
         assert len(draft.film) <= FILMED
     gaps = np.diff(sorted(draft.film))

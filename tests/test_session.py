@@ -157,6 +157,8 @@ def test_stages_in_the_wrong_order_say_what_to_run(tmp_path: Path) -> None:
     session = EditSession(tmp_path / "new", CONFIG)
     with pytest.raises(StaleResult, match=r"photodrag align .* --photo"):
         session.align()
+    with pytest.raises(StaleResult, match=r"there is no session .*photodrag align .* --photo"):
+        finish(session.drag(HANDLES, TARGETS))
     session.add_photo(DATA / "lisa1.jpg")
     with pytest.raises(StaleResult, match="run `photodrag align"):
         finish(session.invert())
@@ -187,6 +189,14 @@ def test_edits_of_an_older_inversion_are_not_built_upon(session: EditSession) ->
         finish(session.drag(HANDLES, TARGETS))
     finish(session.drag(HANDLES, TARGETS, from_photo=True))
     assert session.current_edit.number == 2
+
+
+def test_a_drag_asked_for_before_a_new_inversion_is_refused(session: EditSession) -> None:
+    draft = session.draft(HANDLES, TARGETS)
+    finish(EditSession(session.folder, Config(pivot=PivotConfig(steps=2), tune=TuneConfig(steps=2))).invert())
+    with pytest.raises(StaleResult, match="inverted anew"):
+        finish(session.carry_out(draft))
+    assert session.files.edits() == []
 
 
 def test_a_damaged_record_is_named(session: EditSession) -> None:
