@@ -4,6 +4,9 @@ Pairs of samples: one's landmarks are dragged to the other's, by 1, 5 or 68 poin
 There and back drags a mouth corner and the nose out and home again: what is then not as it was, is the drag's fault
 (FreeDrag's CCSD measures the same). The official loop is run as in the paper, until its points are within 1 pixel of
 the picture (2 for more than 5 points) or its steps are used up; where its window would have stopped is told too.
+
+Ours is looked at twice: as the generator draws it, and as a photo gets it, the start in place of the photo. There the
+photo's own pixels are moved, and up to five dragged points are pinned.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import numpy as np
 import torch
 import tyro
 from tqdm import tqdm
 
-from align import NoFaceFound
+from align import AlignedFace, Drawing, NoFaceFound, Pins, choose_face, find_faces, paste_layers, whole_quad
 from benchmarks.common import (
     Journal,
     Outcome,
@@ -36,10 +40,10 @@ from benchmarks.common import (
     timed,
 )  # fmt: skip
 from benchmarks.peer import Official
-from drag import DragConfig, DragEdit, drag
+from drag import FEW, DragConfig, DragEdit, drag
 from inversion import Perceptual, load_perceptual
 from pipeline import finish
-from weights import Generator, load_generator
+from weights import Generator, load_generator, to_image, to_pixels
 from weights.training.features import EFFICIENTNET_LITE0, load_features
 from weights.training.measure import frechet, pooled
 
@@ -47,6 +51,7 @@ SUBSETS = {1: [30], 5: [36, 45, 30, 48, 54], 68: list(range(68))}  # iBUG's numb
 THERE = {"corner": (48, (-5.66, -5.66)), "yaw": (30, (-12.0, 0.0))}  # pixels of a 512-pixel face
 Loop = Callable[[torch.Tensor, DragEdit], dict[str, Outcome]]  # where it ended, under one name or more
 SHOWN = 12
+IN_PHOTO = "ours, in a photo"
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Row:
     cpu_s: float
     changed: float | None = None  # ST-LPIPS between the start and what came back
     latent: list[list[float]] | None = None  # of which the picture is drawn
+    handles: list[list[list[float]]] | None = None  # where they began and ended, of a picture that is a photo's
 
 
 def ours(generator: Generator, config: DragConfig, name: str = "ours") -> Loop:
@@ -92,11 +98,31 @@ def official(generator: Generator, checkout: Path, limit: int, lr: float) -> Loo
     return run
 
 
-def distance(generator: Generator, latent: torch.Tensor, there: np.ndarray, chosen: list[int]) -> float | None:
+def distance(picture: np.ndarray, there: np.ndarray, chosen: list[int]) -> float | None:
+    """Mean distance of the chosen landmarks in a picture of 512 px; None: dlib sees no face."""
     try:
-        return round(float(np.hypot(*(landmarks(generator, latent) - there)[chosen].T).mean()), 3)
+        return round(float(np.hypot(*(choose_face(find_faces(picture)).points - there)[chosen].T).mean()), 3)
     except NoFaceFound:
         return None
+
+
+def in_photo(generator: Generator, start: torch.Tensor, latent: torch.Tensor, handles: np.ndarray) -> np.ndarray:
+    """uint8 [512, 512, 3]: the start, were it a photo, with the edit in it; handles [2, N, 2] before and after."""
+    photo, size = draw(generator, start), generator.resolution
+    with torch.no_grad():
+        before, after = (to_pixels(generator.render(each[None])) for each in (start, latent))
+    origins, ends = handles if handles.shape[1] <= FEW else handles[:, :0]
+    pins = Pins(origins=(origins + 0.5) / size).ending_at(ends, size)
+    face = AlignedFace.crop(photo, whole_quad(photo.shape), size, "none")
+    return paste_layers(photo, face, before, [Drawing(after, None, pins)])
+
+
+def pictured(generator: Generator, start: torch.Tensor, row: dict[str, Any]) -> np.ndarray:
+    """uint8 [512, 512, 3]: what a row's loop made of the start."""
+    latent = torch.tensor(row["latent"])
+    if row["handles"] is None:
+        return draw(generator, latent)
+    return in_photo(generator, start, latent, np.array(row["handles"]))
 
 
 def ends(generator: Generator, seed: int, psi: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,19 +137,24 @@ def pair(generator: Generator, loops: list[Loop], seed: int, count: int, psi: fl
     chosen, here, there = SUBSETS[count], landmarks(generator, first), landmarks(generator, second)
     edit = DragEdit(scaled(here[chosen], generator), scaled(there[chosen], generator))
     before = round(float(np.hypot(*(here - there)[chosen].T).mean()), 3)
-    outcomes = {name: end for loop in loops for name, end in loop(first, edit).items()}
-    return [
-        Row(
+    rows = []
+    for name, end in ((name, end) for loop in loops for name, end in loop(first, edit).items()):
+        row = Row(
             name,
             before,
-            distance(generator, end.latent, there, chosen),
+            distance(draw(generator, end.latent), there, chosen),
             end.steps,
             end.arrived,
             round(end.cpu_s, 3),
             latent=np.round(end.latent.numpy().astype(float), 4).tolist(),
         )
-        for name, end in outcomes.items()
-    ]
+        rows.append(row)
+        if name == "ours":
+            handles, started = np.stack([edit.handles, end.handles]), time.process_time()
+            after = distance(in_photo(generator, first, end.latent, handles), there, chosen)
+            cost = round(end.cpu_s + time.process_time() - started, 3)  # dlib's looking with it
+            rows.append(replace(row, loop=IN_PHOTO, after=after, cpu_s=cost, handles=handles.tolist()))
+    return rows
 
 
 def there_and_back(
@@ -136,7 +167,7 @@ def there_and_back(
     for loop in loops:
         for name, out in loop(start, edit).items():
             back = loop(out.latent, DragEdit(np.clip(out.handles, 0, generator.resolution - 1), home))[name]
-            moved = [distance(generator, end.latent, points, [landmark]) for end in (out, back)]
+            moved = [distance(draw(generator, end.latent), points, [landmark]) for end in (out, back)]
             with torch.no_grad():
                 changed = perceptual(generator.render(back.latent[None]), generator.render(start[None])).item()
             rows.append(
@@ -195,11 +226,12 @@ def frechet_distances(
         task, seed = key.split(",")
         if "back" in task:
             continue
+        start = ends(generator, int(seed), psi)[0]
         if int(seed) not in cached:
-            cached[int(seed)] = _described(generator, features, ends(generator, int(seed), psi)[0])
+            cached[int(seed)] = _described(generator, features, draw(generator, start))
         starts.setdefault(task, []).append(cached[int(seed)])
         for row in rows:
-            drawn = _described(generator, features, torch.tensor(row["latent"]))
+            drawn = _described(generator, features, pictured(generator, start, row))
             described.setdefault((task, row["loop"]), []).append(drawn)
     return {
         (task, name): frechet(torch.cat(drawn), torch.cat(starts[task]))
@@ -208,9 +240,10 @@ def frechet_distances(
     }
 
 
-def _described(generator: Generator, features: Any, latent: torch.Tensor) -> torch.Tensor:
+def _described(generator: Generator, features: Any, picture: np.ndarray) -> torch.Tensor:
     """[1, C]"""
-    return pooled(features, [generator.render(latent[None]).clamp(-1, 1)], torch.device("cpu"))
+    small = cv2.resize(picture, (generator.resolution,) * 2, interpolation=cv2.INTER_AREA)
+    return pooled(features, [to_image(small)], torch.device("cpu"))
 
 
 def sheet(generator: Generator, entries: dict[str, list[dict[str, Any]]], psi: float, out: Path) -> None:
@@ -222,7 +255,7 @@ def sheet(generator: Generator, entries: dict[str, list[dict[str, Any]]], psi: f
             continue
         first, second = ends(generator, int(seed), psi)
         shown = {f"{task} from": draw(generator, first), "to": draw(generator, second)}
-        shown |= {row["loop"]: draw(generator, torch.tensor(row["latent"])) for row in rows}
+        shown |= {row["loop"]: pictured(generator, first, row) for row in rows}
         tasks.setdefault(task, []).append(shown)
     for task, pictures in tasks.items():
         save_sheet(pictures, out / f"{task.replace(' ', '-')}.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -62,16 +63,9 @@ def main() -> None:
 
     Where nobody reads on, as in `photodrag weights list | head -2`, it ends without a word, status 141.
     """
-    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
-    if name in ("-h", "--help", "help"):
-        print(overview())
-        return
-    if name not in COMMANDS:
-        sys.exit(f'photodrag: there is no command "{name}": it is one of {", ".join(COMMANDS)}')
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("PIL").setLevel(logging.WARNING)
     try:
-        run(name, arguments)
+        chosen(*sys.argv[1:])
+        sys.stdout.flush()  # here, where it is known what to do when nobody reads it
     except KeyboardInterrupt:
         print("photodrag: stopped; what was done is kept in the session", file=sys.stderr)
         sys.exit(130)
@@ -81,7 +75,19 @@ def main() -> None:
         sys.exit(141)
 
 
-def run(name: str, arguments: list[str]) -> None:
+def chosen(name: str = "--help", *arguments: str) -> None:
+    """Shows the overview, or runs the command of that name."""
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return
+    if name not in COMMANDS:
+        sys.exit(f'photodrag: there is no command "{name}": it is one of {", ".join(COMMANDS)}')
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("PIL").setLevel(logging.WARNING)
+    run(name, arguments)
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
     """Imports a command, reads its arguments and runs it; a user's mistake ends in one line."""
     import tyro
 

@@ -222,9 +222,10 @@ def test_ctrl_c_keeps_the_last_step(monkeypatch, tmp_path, photo, capsys) -> Non
     assert photodrag(monkeypatch, "export", session, "-o", tmp_path / "kept.png") == 0
 
 
-def test_who_stops_reading_gets_no_traceback() -> None:
+@pytest.mark.parametrize("words", [["weights", "list"], ["--help"], ["edit", "--help"]])
+def test_who_stops_reading_gets_no_traceback(words: list[str]) -> None:
     """As `photodrag weights list | head -1` does."""
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "weights", "list"]
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", *words]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=DATA.parent.parent)
     assert program.stdout and program.stderr
     program.stdout.close()
