@@ -25,7 +25,6 @@ from align import Face, NoFaceFound, Photo, choose_face, find_faces
 from drag import BadEdit, DragStep
 from inversion import PivotStep, TuneStep
 from pipeline.commands.common import USER_ERRORS, told
-from pipeline.editor.faces import Faces, faces_of, is_of
 from pipeline.editor.generators import offers, polled, to_fetch
 from pipeline.editor.protocol import (
     BadMessage,
@@ -56,6 +55,7 @@ from pipeline.editor.view import (
 )
 from pipeline.editor.worker import Job, Worker
 from pipeline.edits import PHOTO, Layer
+from pipeline.faces import Faces, faces_of, is_of
 from pipeline.folder import StaleResult
 from pipeline.gestures import GESTURES, ask
 from pipeline.history import Entry
