@@ -41,7 +41,12 @@ COMMANDS = {
             "Drag",
             "Third stage: drags points, or makes gestures. Run again, it goes on from the current edit.",
         ),
-        ("export", "stages", "Export", "Last stage: writes the photo with the current edit in it."),
+        (
+            "export",
+            "stages",
+            "Export",
+            "Last stage: writes the photo with the current edit in it, and with those of its other faces.",
+        ),
         ("report", "report", "Report", "Writes a page with pictures, film and figures of an edit."),
         ("undo", "history", "Undo", "Back to the edit that the current one stands on; nothing is deleted."),
         ("redo", "history", "Redo", "Forward again, on the branch that was left last."),

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from align import Face, Photo
+from align import Face, Photo, choose_face, find_faces
 from pipeline.folder import StaleResult
 from pipeline.history import NoSuchEdit
 from pipeline.session import EditSession
@@ -38,15 +38,26 @@ def is_of(session: EditSession, face: Face) -> bool:
     return points is not None and bool(np.allclose(points, face.points))
 
 
+FOLDER = "faces"  # in the first session's
+
+
 class Faces:
     """The sessions of the faces of one photo: the one that was opened, and those in its folder's `faces`."""
 
     def __init__(self, first: EditSession):
         self.first = first
 
+    @classmethod
+    def around(cls, session: EditSession) -> Faces:
+        """Those of the photo that a session is one face of, be it the first one or a further one."""
+        above = session.folder.resolve().parent
+        if above.name != FOLDER or not (above.parent / "face.safetensors").is_file():
+            return cls(session)
+        return cls(EditSession(above.parent, session.config, session.device))
+
     @cached_property
     def _sessions(self) -> list[EditSession]:
-        folders = sorted((self.first.folder / "faces").glob("*/"))
+        folders = sorted((self.first.folder / FOLDER).glob("*/"))
         return [self.first, *(self._open(folder.name) for folder in folders)]
 
     def session(self, face: Face) -> EditSession:
@@ -60,12 +71,29 @@ class Faces:
         return found
 
     def _open(self, name: str) -> EditSession:
-        session = EditSession(self.first.folder / "faces" / name, self.first.config, self.first.device)
+        session = EditSession(self.first.folder / FOLDER / name, self.first.config, self.first.device)
         session.photo = self.first.photo  # it is the same, and decoded once
         return session
 
+    def aligned(self, which: str) -> EditSession:
+        """The session of a face by its number, or of the largest, cut out. Raises NoFaceFound, FaceIndexError."""
+        found = find_faces(self.first.photo.pixels)
+        face = choose_face(found, which)
+        fresh = not self.first.files.file("face").is_file() or self.first.alignment != "face"
+        session = self.first if fresh else self.session(face)
+        if not is_of(session, face):
+            session.align(which, found)
+        return session
+
+    def result(self) -> Photo:
+        """The photo with the edits of all its faces. Raises StaleResult where one stands on what has changed since."""
+        photo = self.first.photo
+        for session in self._sessions:
+            photo = session.result(onto=photo)
+        return photo
+
     def others(self, session: EditSession) -> Photo:
-        """The photo with the edits of all faces but a session's."""
+        """The photo with the edits of all faces but a session's; of those that can still be used."""
         photo = self.first.photo
         for other in self._edited():
             if other is not session:

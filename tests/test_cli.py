@@ -91,6 +91,36 @@ def test_stages_one_at_a_time(monkeypatch, tmp_path, photo, capsys) -> None:
     assert EditSession(session).current_edit.parent == 1
 
 
+def test_each_face_of_a_photo_is_edited_and_the_export_has_them_all(monkeypatch, tmp_path, capsys) -> None:
+    pair, out, session = tmp_path / "pair.png", tmp_path / "out.png", tmp_path / "out.session"
+    lisa = np.asarray(Image.open(DATA / "lisa1.jpg").resize((300, 450)))
+    Image.fromarray(np.hstack([lisa, np.full_like(lisa, 128), lisa[:, ::-1]])).save(pair)
+    before = np.asarray(Image.open(pair)).astype(int)
+
+    def edit(face: str, drag: str) -> tuple[float, float]:
+        """Edits a face; how much the left and the right one differ from the photo then."""
+        arguments = ["edit", pair, "--face", face, "--drag", drag, "-o", out, "--overwrite", *FEW]
+        assert photodrag(monkeypatch, *arguments) == 0, capsys.readouterr().err
+        changed = np.abs(np.asarray(Image.open(out)) - before)
+        return float(changed[:, :450].mean()), float(changed[:, 450:].mean())
+
+    left, right = edit("2", "770,195:770,180")
+    assert left == 0 and right > 0
+    number = EditSession(session).current_edit.number
+    both = edit("1", "130,195:130,180")
+    assert both[0] > 0 and both[1] == right  # the first edit is still there
+    assert EditSession(session).current_edit.number == number
+    (other,) = (session / "faces").iterdir()
+    assert f"photodrag drag {other}" in capsys.readouterr().out
+    for folder in (session, other):
+        assert photodrag(monkeypatch, "export", folder, "-o", tmp_path / "again.png", "--overwrite") == 0
+        assert (tmp_path / "again.png").read_bytes() == out.read_bytes()
+    # Undone, it is gone from the picture, and only that.
+    assert photodrag(monkeypatch, "undo", other) == 0
+    assert photodrag(monkeypatch, "export", session, "-o", out, "--overwrite") == 0
+    assert not np.abs(np.asarray(Image.open(out)) - before)[:, :450].any()
+
+
 def test_gestures_are_made_shown_and_follow_each_other(monkeypatch, tmp_path, photo, capsys) -> None:
     session, out = tmp_path / "s", tmp_path / "out.jpg"
     arguments = ["--smile", "0.6", "--turn", "-8", "--then", "open-mouth", "0.4", "nod", "-3", "-o", out]

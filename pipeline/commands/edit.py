@@ -12,6 +12,7 @@ import tyro
 from align import Photo
 from pipeline.commands.asking import AskingMore
 from pipeline.commands.common import BoxText, Common, Cut, GeneratorName, bar, pick_cut, say
+from pipeline.faces import Faces
 from pipeline.session import alignment_settings
 
 
@@ -24,7 +25,8 @@ class Edit(Common, AskingMore):
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Where the result goes; by default beside the photo, with "-edited" in its name."""
     face: str = "largest"
-    """Which face: "largest", or its number as `photodrag faces` shows it."""
+    """Which face: "largest", or its number as `photodrag faces` shows it. Each has a session of its own in the folder,
+    and the output has the edits of all."""
     align: Cut = "auto"
     box: BoxText = None
     generator: GeneratorName = "embedded"
@@ -41,13 +43,17 @@ class Edit(Common, AskingMore):
         wish, mask = self.wishes()[0], self.read_mask(photo.pixels.shape[:2])
         session = self.open(self.session or output.with_name(f"{output.stem}.session"))
         session.add_photo(self.photo)
+        faces = Faces(session)
         if not session.files.is_done("face", alignment_settings(self.face, kind, box)):
-            session.align(self.face, kind=kind, box=box)
+            if kind == "face":
+                session = faces.aligned(self.face)
+            else:
+                session.align(kind=kind, box=box)
         landmarks = partial(session.landmarks, of_photo=True)
         session.to_face(
             *wish.on(landmarks, photo.pixels.shape[:2], mask)
         )  # a bad edit is told before the minute that inversion takes
         bar(session.invert(self.generator, only_if_needed=True))
         self.carry_out(session, from_photo=True)
-        session.export(output, overwrite=self.overwrite)
+        faces.result().save(output, overwrite=self.overwrite)
         say(f"{output}: done. Go on with `photodrag drag {session.folder} --drag ...`, then `photodrag export`.")

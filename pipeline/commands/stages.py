@@ -11,6 +11,7 @@ import tyro
 from pipeline.commands.asking import AskingMore
 from pipeline.commands.common import BoxText, Common, Cut, GeneratorName, bar, pick_cut, say
 from pipeline.edits import Anchor
+from pipeline.faces import Faces
 from pipeline.session import EditSession, alignment_settings
 
 
@@ -81,7 +82,7 @@ class Drag(Common, AskingMore):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Common):
-    """Last stage: writes the photo with the current edit in it."""
+    """Last stage: writes the photo with the current edit in it, and with those of its other faces."""
 
     session: tyro.conf.Positional[Path]
     """The session's folder."""
@@ -93,5 +94,5 @@ class Export(Common):
     def run(self) -> None:
         session = self.open(self.session)
         output = self.output or self.session / f"result{session.files.photo.suffix}"
-        session.export(output, overwrite=self.overwrite)
+        Faces.around(session).result().save(output, overwrite=self.overwrite)
         say(f"{output}: done")
