@@ -17,6 +17,7 @@ import numpy as np
 
 REACH = 0.04  # of a pin: the standard deviation of its spot, a mouth's corner
 SOFT = 0.05  # how far pins that contradict each other give way
+LANDING = 8 / 512  # at most so far a pin is from where its drag ended
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,17 @@ class Pins:
     def ending_at(self, points: np.ndarray, size: int) -> Pins:
         """The same, with the first of these points [>= N, 2] as ends, in pixels of a drawing size x size."""
         return replace(self, ends=(points[: len(self.origins)] + 0.5) / size)
+
+
+def landed(starts: np.ndarray, ends: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
+    """Points [N, 2] that a drag brought from `starts` to `ends`, let go on to their targets; in pixels of size x size.
+
+    Where the network comes no nearer, the photo is bent the rest of the way: no farther than the drag came, for what
+    does not move at all is not there to be moved.
+    """
+    rest = targets - ends
+    far = np.minimum(np.linalg.norm(ends - starts, axis=1), LANDING * size)
+    return ends + rest * np.minimum(1, far / np.maximum(np.linalg.norm(rest, axis=1), 1e-9))[:, None]
 
 
 def settle(motion: np.ndarray, pins: Pins) -> np.ndarray:

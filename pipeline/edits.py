@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align import AlignedFace, Pins, find_change, pinned, sampled, settle
+from align import AlignedFace, Pins, find_change, landed, pinned, sampled, settle
 from drag import DragConfig, DragEdit, DragStep
 from pipeline.record import Record
 
@@ -118,7 +118,7 @@ class Draft:
     made_from: Mapping[str, str]  # the sha256 of what was inverted
     mask: np.ndarray | None
     size: int = 512  # of the aligned face that the edit's points are in
-    pins: Pins = Pins()  # without ends: those are where the handles are
+    pins: Pins = Pins()  # without ends: those are where the handles land
     track: list[np.ndarray] = field(default_factory=list)
     film: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -129,7 +129,8 @@ class Draft:
 
     def layer(self, step: DragStep) -> Layer:
         """What this step draws."""
-        return Layer(step.latent, self.mask, self.pins.ending_at(step.handles, self.size))
+        ends = landed(self.edit.handles, step.handles, self.edit.targets, self.size)
+        return Layer(step.latent, self.mask, self.pins.ending_at(ends, self.size))
 
     def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
         """The same steps, their handles and some of their latents noted."""

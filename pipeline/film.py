@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from align import AlignedFace, Drawing, paste_layers
+from align import AlignedFace, Drawing, landed, paste_layers
 from pipeline.edits import PHOTO, Edit, Layer
 from pipeline.record import NotWritten
 from pipeline.session import EditSession
@@ -108,7 +108,8 @@ class Studio:
     def picture(self, frame: Frame) -> np.ndarray:
         """uint8 [h, w, 3], the points drawn in."""
         session, edit = self.session, frame.edit
-        pins = edit.pins.ending_at(frame.track[-1], self.face.size)
+        ends = landed(edit.edit.handles, frame.track[-1], edit.edit.targets, self.face.size)
+        pins = edit.pins.ending_at(ends, self.face.size)
         shown = (*edit.below, Layer(frame.latent, edit.mask, pins))
         layers = [Drawing(session.draw(layer.latent), self.mask(layer.mask), layer.pins) for layer in shown]
         free = self.mask(session.without_neighbours())
