@@ -35,14 +35,14 @@ class Pins:
 
 
 def landed(starts: np.ndarray, ends: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
-    """Points [N, 2] that a drag brought from `starts` to `ends`, let go on to their targets; in pixels of size x size.
+    """Points [..., N, 2] that a drag brought from `starts` to `ends`, let go on to their targets, in pixels.
 
     Where the network comes no nearer, the photo is bent the rest of the way: no farther than the drag came, for what
     does not move at all is not there to be moved.
     """
     rest = targets - ends
-    far = np.minimum(np.linalg.norm(ends - starts, axis=1), LANDING * size)
-    return ends + rest * np.minimum(1, far / np.maximum(np.linalg.norm(rest, axis=1), 1e-9))[:, None]
+    far = np.minimum(np.linalg.norm(ends - starts, axis=-1), LANDING * size)
+    return ends + rest * np.minimum(1, far / np.maximum(np.linalg.norm(rest, axis=-1), 1e-9))[..., None]
 
 
 def settle(motion: np.ndarray, pins: Pins) -> np.ndarray:

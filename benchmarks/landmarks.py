@@ -6,7 +6,7 @@ There and back drags a mouth corner and the nose out and home again: what is the
 the picture (2 for more than 5 points) or its steps are used up; where its window would have stopped is told too.
 
 Ours is looked at twice: as the generator draws it, and as a photo gets it, the start in place of the photo. There the
-photo's own pixels are moved, and up to five dragged points are pinned.
+photo's own pixels are moved, and up to five dragged points are pinned where they land.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from align import AlignedFace, Drawing, NoFaceFound, Pins, choose_face, find_faces, paste_layers, whole_quad
+from align import AlignedFace, Drawing, NoFaceFound, Pins, choose_face, find_faces, landed, paste_layers, whole_quad
 from benchmarks.common import (
     Journal,
     Outcome,
@@ -66,7 +66,7 @@ class Row:
     cpu_s: float
     changed: float | None = None  # ST-LPIPS between the start and what came back
     latent: list[list[float]] | None = None  # of which the picture is drawn
-    handles: list[list[list[float]]] | None = None  # where they began and ended, of a picture that is a photo's
+    handles: list[list[list[float]]] | None = None  # where they began, ended and were asked to, of a photo's picture
 
 
 def ours(generator: Generator, config: DragConfig, name: str = "ours") -> Loop:
@@ -107,12 +107,12 @@ def distance(picture: np.ndarray, there: np.ndarray, chosen: list[int]) -> float
 
 
 def in_photo(generator: Generator, start: torch.Tensor, latent: torch.Tensor, handles: np.ndarray) -> np.ndarray:
-    """uint8 [512, 512, 3]: the start, were it a photo, with the edit in it; handles [2, N, 2] before and after."""
+    """uint8 [512, 512, 3]: the start, were it a photo, with the edit in it; handles [3, N, 2] before, after, asked."""
     photo, size = draw(generator, start), generator.resolution
     with torch.no_grad():
         before, after = (to_pixels(generator.render(each[None])) for each in (start, latent))
-    origins, ends = handles if handles.shape[1] <= FEW else handles[:, :0]
-    pins = Pins(origins=(origins + 0.5) / size).ending_at(ends, size)
+    handles = handles if handles.shape[1] <= FEW else handles[:, :0]
+    pins = Pins(origins=(handles[0] + 0.5) / size).ending_at(landed(*handles, size), size)
     face = AlignedFace.crop(photo, whole_quad(photo.shape), size, "none")
     return paste_layers(photo, face, before, [Drawing(after, None, pins)])
 
@@ -150,7 +150,7 @@ def pair(generator: Generator, loops: list[Loop], seed: int, count: int, psi: fl
         )
         rows.append(row)
         if name == "ours":
-            handles, started = np.stack([edit.handles, end.handles]), time.process_time()
+            handles, started = np.stack([edit.handles, end.handles, edit.targets]), time.process_time()
             after = distance(in_photo(generator, first, end.latent, handles), there, chosen)
             cost = round(end.cpu_s + time.process_time() - started, 3)  # dlib's looking with it
             rows.append(replace(row, loop=IN_PHOTO, after=after, cpu_s=cost, handles=handles.tolist()))

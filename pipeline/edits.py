@@ -107,6 +107,11 @@ def pins_over(
     return Pins(origins=origins, settled=settled)
 
 
+def seen(edit: DragEdit, handles: np.ndarray, pins: Pins, size: int) -> np.ndarray:
+    """Where handles that came to [..., N, 2] are seen in the photo: pinned ones land, others are where they are."""
+    return landed(edit.handles, handles, edit.targets, size) if len(pins.origins) else handles
+
+
 @dataclass
 class Draft:
     """An edit under way: what is known before its first step, and the handles' way so far."""
@@ -129,8 +134,11 @@ class Draft:
 
     def layer(self, step: DragStep) -> Layer:
         """What this step draws."""
-        ends = landed(self.edit.handles, step.handles, self.edit.targets, self.size)
-        return Layer(step.latent, self.mask, self.pins.ending_at(ends, self.size))
+        return Layer(step.latent, self.mask, self.pins.ending_at(self.seen(step), self.size))
+
+    def seen(self, step: DragStep) -> np.ndarray:
+        """Where its handles are seen in the photo, [N, 2] in pixels of the aligned face."""
+        return seen(self.edit, step.handles, self.pins, self.size)
 
     def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
         """The same steps, their handles and some of their latents noted."""

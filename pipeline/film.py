@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from align import AlignedFace, Drawing, landed, paste_layers
-from pipeline.edits import PHOTO, Edit, Layer
+from align import AlignedFace, Drawing, paste_layers
+from pipeline.edits import PHOTO, Edit, Layer, seen
 from pipeline.record import NotWritten
 from pipeline.session import EditSession
 
@@ -108,13 +108,17 @@ class Studio:
     def picture(self, frame: Frame) -> np.ndarray:
         """uint8 [h, w, 3], the points drawn in."""
         session, edit = self.session, frame.edit
-        ends = landed(edit.edit.handles, frame.track[-1], edit.edit.targets, self.face.size)
-        pins = edit.pins.ending_at(ends, self.face.size)
+        track = self.seen(edit, frame.track)
+        pins = edit.pins.ending_at(track[-1], self.face.size)
         shown = (*edit.below, Layer(frame.latent, edit.mask, pins))
         layers = [Drawing(session.draw(layer.latent), self.mask(layer.mask), layer.pins) for layer in shown]
         free = self.mask(session.without_neighbours())
         picture = paste_layers(self.photo, self.face, self.before, layers, free, session.config.paste)
-        return with_track(picture, self.in_film(frame.track), self.in_film(edit.edit.targets))
+        return with_track(picture, self.in_film(track), self.in_film(edit.edit.targets))
+
+    def seen(self, edit: Edit, track: np.ndarray) -> np.ndarray:
+        """Where an edit's handles were seen in each step, [steps, N, 2] in pixels of the generator's face."""
+        return seen(edit.edit, track, edit.pins, self.face.size)
 
     def in_film(self, points: np.ndarray) -> np.ndarray:
         """Points [..., 2] of the generator's face in the film's pixels."""

@@ -67,7 +67,7 @@ def pictures_of(session: EditSession, edits: Sequence[Edit]) -> Pictures:
     studio = Studio(session)
     tracks = studio.photo
     for edit in edits:
-        tracks = with_track(tracks, studio.in_film(edit.track), studio.in_film(edit.edit.targets))
+        tracks = with_track(tracks, studio.in_film(studio.seen(edit, edit.track)), studio.in_film(edit.edit.targets))
     before, after, heat = (_page_sized(close_up(picture, quad, 1.0)) for picture in (before, after, heat))
     return Pictures(before, after, heat, tracks)
 

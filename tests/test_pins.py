@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import MOUTH
 
-from align import AlignedFace, Drawing, PasteConfig, Pins, paste, paste_layers, pinned, sampled, settle
-from align.pins import REACH
+from align import AlignedFace, Drawing, PasteConfig, Pins, landed, paste, paste_layers, pinned, sampled, settle
+from align.pins import LANDING, REACH
 from drag import FEW
 from pipeline import EditSession, finish
-from pipeline.edits import read_edit
+from pipeline.edits import read_edit, seen
 
 SIZE = 256
 STILL = np.zeros((SIZE, SIZE, 2), np.float32)
@@ -79,6 +79,19 @@ def test_a_pin_that_is_far_off_does_not_fold_the_photo() -> None:
     assert (across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]).min() > 0
 
 
+def test_a_drag_that_stops_short_lands_no_farther_than_it_came() -> None:
+    size = 512
+    starts = np.zeros((4, 2))
+    ends = np.array([[30.0, 40.0], [30, 40], [0, 3], [0, 0]])
+    targets = np.array([[33.0, 44.0], [60, 80], [0, 10], [20, 0]])
+    far = LANDING * size
+    assert far == pytest.approx(8)
+    # Near its target, far from it, hardly moved, and not at all.
+    expected = [[33, 44], [30 + 0.6 * far, 40 + 0.8 * far], [0, 6], [0, 0]]
+    assert landed(starts, ends, targets, size) == pytest.approx(np.array(expected))
+    assert landed(starts, targets, targets, size) == pytest.approx(targets)
+
+
 @pytest.mark.parametrize("mode", ["auto", "motion"])
 def test_the_photos_own_dot_is_seen_at_the_end(mode) -> None:
     photo = np.full((300, 300, 3), 120, np.uint8)
@@ -96,6 +109,12 @@ def drag(session: EditSession, handles: np.ndarray, by: tuple[float, float], **m
     finish(session.drag(handles, handles + by, **more))
 
 
+def landing_place(session: EditSession) -> np.ndarray:
+    """Where the current edit's handles are seen, [N, 2] in the photo."""
+    edit, face = session.current_edit, session.face(session.inversion.generator.resolution)
+    return face.to_photo(seen(edit.edit, edit.handles, edit.pins, face.size))
+
+
 def shown(session: EditSession, place: np.ndarray) -> np.ndarray:
     """Where in the photo what is seen at a place [1, 2] of the current result comes from, as the next drag finds it."""
     face = session.face(session.inversion.generator.resolution)
@@ -104,16 +123,14 @@ def shown(session: EditSession, place: np.ndarray) -> np.ndarray:
 
 
 def test_a_point_that_is_dragged_on_is_still_the_same_point_of_the_photo(small_session: EditSession) -> None:
-    face = small_session.face(small_session.inversion.generator.resolution)
     assert shown(small_session, MOUTH) == pytest.approx(MOUTH)
     drag(small_session, MOUTH, (12, -9))
-    first = small_session.current_edit
-    end = face.to_photo(first.handles)
+    end = landing_place(small_session)
     assert np.hypot(*(end - MOUTH)[0]) > 3
     assert shown(small_session, end) == pytest.approx(MOUTH, abs=1)
     drag(small_session, end, (6, -6))
     second = small_session.current_edit
-    assert shown(small_session, face.to_photo(second.handles)) == pytest.approx(MOUTH, abs=2)
+    assert shown(small_session, landing_place(small_session)) == pytest.approx(MOUTH, abs=2)
     assert len(second.pins.settled) == 1
 
 
@@ -130,8 +147,7 @@ def test_what_was_pinned_stays_through_an_edit_elsewhere(small_session: EditSess
 
 def test_in_a_mask_a_handle_comes_from_the_layer_in_which_it_is_seen(small_session: EditSession) -> None:
     drag(small_session, MOUTH, (12, -9))
-    face = small_session.face(small_session.inversion.generator.resolution)
-    end = face.to_photo(small_session.current_edit.handles)
+    end = landing_place(small_session)
     mask = np.zeros(small_session.photo.pixels.shape[:2], bool)
     mask[400:520, 150:270] = True  # an eye
     drag(small_session, np.array([[205.0, 460.0]]), (3, 3), mask=mask, anchor="previous")
@@ -145,7 +161,10 @@ def test_pins_are_kept_and_a_record_without_them_is_drawn_without(small_session:
     drag(small_session, MOUTH + 8, (-4, 4), mask=mask, anchor="previous")
     edit = EditSession(small_session.folder).edit(2)
     assert [len(layer.pins.ends) for layer in edit.layers] == [1, 1] and len(edit.pins.settled) == 1
-    assert edit.pins.ends == pytest.approx((edit.handles + 0.5) / small_session.inversion.generator.resolution)
+    size = small_session.inversion.generator.resolution
+    ends = seen(edit.edit, edit.handles, edit.pins, size)
+    assert np.hypot(*(ends - edit.edit.targets).T) <= np.hypot(*(edit.handles - edit.edit.targets).T)
+    assert edit.pins.ends == pytest.approx((ends + 0.5) / size)
     record = small_session.tree.record(2)
     arrays = {name: array for name, array in record.arrays.items() if "pins" not in name}
     old = read_edit(2, replace(record, arrays=arrays), small_session.photo.pixels.shape[:2], torch.device("cpu"))

@@ -54,7 +54,7 @@ from pipeline.editor.view import (
     thumb_of,
 )
 from pipeline.editor.worker import Job, Worker
-from pipeline.edits import PHOTO, Layer
+from pipeline.edits import PHOTO, Layer, seen
 from pipeline.faces import Faces, faces_of, is_of
 from pipeline.folder import StaleResult
 from pipeline.gestures import GESTURES, ask
@@ -249,9 +249,10 @@ class Host:
         self._tell_job()
 
     def _tell_job(self) -> None:
-        job = self._job
-        told = {"kind": job.kind, "status": job.status, "before": self.worker.place(job)} if job else {"kind": None}
-        self._tell("job", {**told, "serial": self._serial})
+        with self._lock:  # or a job that ends meanwhile would be told as ended first, then as still under way
+            job = self._job
+            told = {"kind": job.kind, "status": job.status, "before": self.worker.place(job)} if job else {"kind": None}
+            self._tell("job", {**told, "serial": self._serial})
 
     # --- what the jobs do, each in the worker's thread -----------------------------------------------------
 
@@ -403,22 +404,22 @@ class Host:
             with _closed(session.carry_out(draft)) as steps:
                 for step in steps:
                     if time.monotonic() >= due:
-                        self._tell_step(step, view, targets, time.monotonic() - started)
+                        self._tell_step(step, view.to_photo(draft.seen(step)), targets, time.monotonic() - started)
                         due = time.monotonic() + EVERY
                     layers = (*draft.below, draft.layer(step))
                     self._offer(partial(self._tell_frame, self._serial, view, layers))
                     yield
         finally:
             if step is not None:
-                self._tell_step(step, view, targets, time.monotonic() - started)
+                self._tell_step(step, view.to_photo(draft.seen(step)), targets, time.monotonic() - started)
                 if session.tree.current != was:
-                    self._pad.dragged(session.tree.current, request, np.array(view.to_photo(step.handles)))
+                    self._pad.dragged(session.tree.current, request, np.array(view.to_photo(draft.seen(step))))
                 self._tell_sketch()
                 self._look()
                 self._tell("note", {"text": told(step), "state": step.state})
 
-    def _tell_step(self, step: DragStep, view: View, targets: np.ndarray, seconds: float) -> None:
-        places, goals = view.to_photo(step.handles), targets.round(2).tolist()
+    def _tell_step(self, step: DragStep, places: list[list[float]], targets: np.ndarray, seconds: float) -> None:
+        goals = targets.round(2).tolist()
         moving = {"stage": "drag", "handles": places, "targets": goals, "state": step.state}
         self._tell("step", {**moving, **describe_steps(step, seconds)})
 
@@ -534,7 +535,7 @@ class Host:
             told_edit |= {
                 "handles": asked.round(2).tolist(),
                 "targets": goals.round(2).tolist(),
-                "ended": face.to_photo(edit.handles).round(2).tolist(),
+                "ended": face.to_photo(seen(edit.edit, edit.handles, edit.pins, size)).round(2).tolist(),
                 "masked": edit.mask is not None,
                 "stopped": edit.outcome.stopped,
                 "steps": edit.outcome.steps,
