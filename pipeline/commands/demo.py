@@ -21,7 +21,7 @@ PHOTO = Path(__file__).parents[2] / "tests" / "data" / "lisa1.jpg"
 # Landmarks of iBUG 300-W and where they go, in pixels of a 512-pixel face: right and down are positive.
 Moves = dict[int, tuple[float, float]]
 EDITS: dict[str, Moves] = {
-    "smile": {48: (-8, -8), 54: (8, -8)},  # the mouth's corners, out and up
+    "smile": {48: (-12, -12), 54: (12, -12), 51: (0, 2.5), 57: (0, -2.5)},  # the mouth's corners, lips thinner
     "turn": {30: (-12, 0), 27: (-8, 0), 8: (-8, 0)},  # nose tip and root, and chin, to one side
 }
 
