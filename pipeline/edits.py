@@ -140,6 +140,10 @@ class Draft:
         """Where its handles are seen in the photo, [N, 2] in pixels of the aligned face."""
         return seen(self.edit, step.handles, self.pins, self.size)
 
+    def left(self, step: DragStep) -> float:
+        """How far they are seen from their targets in the mean, pixels of a 512-pixel face."""
+        return float(np.hypot(*(self.seen(step) - self.edit.targets).T).mean()) * 512 / self.size
+
     def followed(self, steps: Iterator[DragStep]) -> Iterator[DragStep]:
         """The same steps, their handles and some of their latents noted."""
         every = 1

@@ -12,6 +12,8 @@ from pipeline.folder import StaleResult
 from pipeline.history import NoSuchEdit
 from pipeline.session import EditSession
 
+FOLDER = "faces"  # in the first session's
+
 
 def faces_of(session: EditSession) -> list[Face]:
     """The faces that were found in the photo when the session's was chosen, left to right; none where none was."""
@@ -36,9 +38,6 @@ def is_of(session: EditSession, face: Face) -> bool:
     except (StaleResult, ValueError):
         return False
     return points is not None and bool(np.allclose(points, face.points))
-
-
-FOLDER = "faces"  # in the first session's
 
 
 class Faces:

@@ -1,19 +1,21 @@
 """The command line: the whole way in one command, and one clear line for every mistake."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import DATA
 from PIL import Image
 
 from align import Photo
-from drag import BadEdit
+from drag import BadEdit, DragStep
 from pipeline import EditSession
 from pipeline.cli import COMMANDS, load, main
-from pipeline.commands.common import parse_drags
+from pipeline.commands.common import parse_drags, told
 
 FEW = ["--pivot.steps", "2", "--tune.steps", "2", "--drag.steps", "10"]
 MOUTH = "260,610:240,590"
@@ -119,6 +121,21 @@ def test_each_face_of_a_photo_is_edited_and_the_export_has_them_all(monkeypatch,
     assert photodrag(monkeypatch, "undo", other) == 0
     assert photodrag(monkeypatch, "export", session, "-o", out, "--overwrite") == 0
     assert not np.abs(np.asarray(Image.open(out)) - before)[:, :450].any()
+
+
+@pytest.mark.parametrize(
+    ("state", "score", "left", "said"),
+    [
+        ("arrived", 0.8, 0.7, "arrived after 40 steps, 0.8 px of a 512-pixel face from the targets on average"),
+        ("stuck", 7.5, 7.5, "stuck after 40 steps, .* 7.5 px .* on average: drag less far"),
+        ("stuck", 7.5, 0.4, "as near as it comes after 40 steps, 7.5 px .* on average, the photo bent to 0.4$"),
+        ("stuck", 30.0, 22.0, "stuck after 40 steps, .* 30.0 px .*, the photo bent to 22.0: drag less far"),
+        ("moving", 7.5, None, "stopped after 40 of 300 steps, still 7.5 px .* on average$"),
+    ],
+)
+def test_how_a_drag_ended_is_said_with_what_the_photo_shows(state, score, left, said) -> None:
+    step = DragStep(40, 300, score, torch.zeros(1, 1), np.zeros((1, 2)), np.zeros(1), state)
+    assert re.match(said, told(step, left))
 
 
 def test_gestures_are_made_shown_and_follow_each_other(monkeypatch, tmp_path, photo, capsys) -> None:

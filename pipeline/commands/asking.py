@@ -102,7 +102,10 @@ class AskingMore(Asking):
         for wish in self.wishes():
             edit = wish.on(partial(session.landmarks, of_photo=from_photo), shape, mask)
             held: Anchor = anchor or ("previous" if wish.strengths else "photo")
-            say(told(bar(session.drag(*edit, anchor=held, from_photo=from_photo))))
+            draft = session.draft(*edit, anchor=held, from_photo=from_photo)
+            step = bar(session.carry_out(draft))
+            assert step is not None
+            say(told(step, draft.left(step)))
             from_photo = False
 
 

@@ -40,6 +40,7 @@ USER_ERRORS = (
     BadEdit, BadName, CorruptRecord, FaceIndexError, NoFaceFound, NoSuchEdit, NotSaved, NotWritten, PhotoError,
     SessionBusy, StaleResult, WeightsCorrupt, WeightsMissing,
 )  # fmt: skip
+NOTICED = 0.5  # pixels of a 512-pixel face
 NEAR = 2.0  # pixels of a 512-pixel face: what many points that pull at each other leave is no failure
 LABELS: dict[type, str] = {PivotStep: "pivot", TuneStep: "tune", DragStep: "drag"}
 
@@ -159,13 +160,15 @@ def bar(steps: Iterator[S]) -> S | None:
     return last
 
 
-def told(step: DragStep | None) -> str:
-    """How a drag ended, in a sentence."""
+def told(step: DragStep | None, left: float | None = None) -> str:
+    """How a drag ended, in a sentence; `left` is `Draft.left` of its last step."""
     assert step is not None
-    distance = f"{step.score:.1f} px of a 512-pixel face from the targets on average"
+    distance, rest = f"{step.score:.1f} px of a 512-pixel face from the targets on average", step.score
+    if left is not None and left < step.score - NOTICED:
+        distance, rest = f"{distance}, the photo bent to {left:.1f}", left
     if step.arrived:
         return f"arrived after {step.index} steps, {distance}"
-    if step.state == "stuck" and step.score <= NEAR:
+    if step.state == "stuck" and rest <= NEAR:
         return f"as near as it comes after {step.index} steps, {distance}"
     if step.state == "stuck":
         return f"stuck after {step.index} steps, the nearest was {distance}: drag less far, or mark more points"

@@ -416,7 +416,7 @@ class Host:
                     self._pad.dragged(session.tree.current, request, np.array(view.to_photo(draft.seen(step))))
                 self._tell_sketch()
                 self._look()
-                self._tell("note", {"text": told(step), "state": step.state})
+                self._tell("note", {"text": told(step, draft.left(step)), "state": step.state})
 
     def _tell_step(self, step: DragStep, places: list[list[float]], targets: np.ndarray, seconds: float) -> None:
         goals = targets.round(2).tolist()
