@@ -209,7 +209,7 @@ def _smile(face: np.ndarray, strength: float) -> Moves:
     lips get thinner, or a mouth that is closed would swell; below 0 the corners sink."""
     # Four points: so few are pinned. By more the corners come less far and lips pout.
     if strength > 0:
-        thinner = min(0.02, 0.1 * strength)  # all of it soon: what is below LEAST_MOVE would not be asked for at all
+        thinner = min(0.01, 0.05 * strength)  # all of it soon: what is below LEAST_MOVE would not be asked for at all
         return _both({48: (-0.12, -0.12)}, strength) | {51: (0.0, thinner), 57: (0.0, -thinner)}
     return _both({48: (0.03, 0.12), 59: (0.02, 0.06)}, -strength)
 

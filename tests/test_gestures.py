@@ -28,7 +28,7 @@ def test_a_smile_takes_the_corners_out_and_up(lisa_points: np.ndarray) -> None:
     assert asked[48] == pytest.approx(np.array([-0.06, -0.06]) * eye(lisa_points), abs=1)
     assert asked[54] == pytest.approx(np.array([0.06, -0.06]) * eye(lisa_points), abs=1)
     upper, lower = asked[51], asked[57]  # nearer to each other, or lips would swell
-    assert upper[1] == pytest.approx(0.02 * eye(lisa_points), abs=0.1) and lower == pytest.approx(-upper)
+    assert upper[1] == pytest.approx(0.01 * eye(lisa_points), abs=0.1) and lower == pytest.approx(-upper)
 
 
 @pytest.mark.parametrize("strength", [-1, -0.3, 0.3, 1])
