@@ -78,7 +78,7 @@ class Faces:
         """The session of a face by its number, or of the largest, cut out. Raises NoFaceFound, FaceIndexError."""
         found = find_faces(self.first.photo.pixels)
         face = choose_face(found, which)
-        fresh = not self.first.files.file("face").is_file() or self.first.alignment != "face"
+        fresh = not self.first.files.is_done("face", {}) or self.first.alignment != "face"
         session = self.first if fresh else self.session(face)
         if not is_of(session, face):
             session.align(which, found)
