@@ -34,6 +34,19 @@ class Pins:
         return replace(self, ends=(points[: len(self.origins)] + 0.5) / size)
 
 
+def together(starts: np.ndarray, ends: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Where points that were dragged from `starts` [N, 2] to `ends` [..., N, 2] are if all came equally far.
+
+    Of many points some are seen badly; pinned where it seems to be, such a one would bend a brow. How far they came
+    together is known well, and so far each is put on its own way to its target: what that bends is as smooth as what
+    was asked for.
+    """
+    way = targets - starts
+    asked = np.square(way).sum()
+    share = ((ends - starts) * way).sum((-2, -1), keepdims=True) / max(asked, 1e-9)
+    return starts + share.clip(0, 1) * way
+
+
 def landed(starts: np.ndarray, ends: np.ndarray, targets: np.ndarray, size: int) -> np.ndarray:
     """Points [..., N, 2] that a drag brought from `starts` to `ends`, let go on to their targets, in pixels.
 

@@ -6,7 +6,7 @@ There and back drags a mouth corner and the nose out and home again: what is the
 the picture (2 for more than 5 points) or its steps are used up; where its window would have stopped is told too.
 
 Ours is looked at twice: as the generator draws it, and as a photo gets it, the start in place of the photo. There the
-photo's own pixels are moved, and up to five dragged points are pinned where they land.
+photo's own pixels are moved, and the dragged points are pinned where they land.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from align import AlignedFace, Drawing, NoFaceFound, Pins, choose_face, find_faces, landed, paste_layers, whole_quad
+from align import AlignedFace, Drawing, NoFaceFound, Pins, choose_face, find_faces, paste_layers, whole_quad
 from benchmarks.common import (
     Journal,
     Outcome,
@@ -40,9 +40,10 @@ from benchmarks.common import (
     timed,
 )  # fmt: skip
 from benchmarks.peer import Official
-from drag import FEW, DragConfig, DragEdit, drag
+from drag import DragConfig, DragEdit, drag
 from inversion import Perceptual, load_perceptual
 from pipeline import finish
+from pipeline.edits import seen
 from weights import Generator, load_generator, to_image, to_pixels
 from weights.training.features import EFFICIENTNET_LITE0, load_features
 from weights.training.measure import frechet, pooled
@@ -111,8 +112,8 @@ def in_photo(generator: Generator, start: torch.Tensor, latent: torch.Tensor, ha
     photo, size = draw(generator, start), generator.resolution
     with torch.no_grad():
         before, after = (to_pixels(generator.render(each[None])) for each in (start, latent))
-    handles = handles if handles.shape[1] <= FEW else handles[:, :0]
-    pins = Pins(origins=(handles[0] + 0.5) / size).ending_at(landed(*handles, size), size)
+    pins = Pins(origins=(handles[0] + 0.5) / size)
+    pins = pins.ending_at(seen(DragEdit(handles[0], handles[2]), handles[1], pins, size), size)
     face = AlignedFace.crop(photo, whole_quad(photo.shape), size, "none")
     return paste_layers(photo, face, before, [Drawing(after, None, pins)])
 

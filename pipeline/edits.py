@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from align import AlignedFace, Pins, find_change, landed, pinned, sampled, settle
-from drag import DragConfig, DragEdit, DragStep
+from align import AlignedFace, Pins, find_change, landed, pinned, sampled, settle, together
+from drag import FEW, DragConfig, DragEdit, DragStep
 from pipeline.record import Record
 
 Anchor = Literal["photo", "previous"]
@@ -108,8 +108,15 @@ def pins_over(
 
 
 def seen(edit: DragEdit, handles: np.ndarray, pins: Pins, size: int) -> np.ndarray:
-    """Where handles that came to [..., N, 2] are seen in the photo: pinned ones land, others are where they are."""
-    return landed(edit.handles, handles, edit.targets, size) if len(pins.origins) else handles
+    """Where handles that came to [..., N, 2] are seen in the photo: where their pins let them land.
+
+    Records of before pins have none, nor have old ones of more than five handles: there they are where they came to.
+    """
+    if len(pins.origins) == 0:
+        return handles
+    if len(edit.handles) > FEW:
+        handles = together(edit.handles, handles, edit.targets)
+    return landed(edit.handles, handles, edit.targets, size)
 
 
 @dataclass

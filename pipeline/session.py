@@ -38,7 +38,7 @@ from align import (
     square_quad,
     whole_quad,
 )  # fmt: skip
-from drag import FEW, BadEdit, DragEdit, DragStep, drag
+from drag import BadEdit, DragEdit, DragStep, drag
 from inversion import (
     Perceptual,
     PerceptualName,
@@ -232,11 +232,7 @@ class EditSession:
         return self.files.digests(self.files.file("tuned"), self.files.file("pivot"))
 
     def _pins(self, parent: Edit | None, handles: np.ndarray) -> Pins:
-        """What an edit pins whose handles are there, in crop widths: up to five of them, and what lies below it.
-
-        A gesture's many handles say roughly where a face goes, and some of them are seen badly.
-        """
-        handles = handles if len(handles) <= FEW else handles[:0]
+        """What an edit pins whose handles are there, in crop widths: them, and what lies below it."""
         if parent is None:
             return Pins(origins=handles)
         size = self.inversion.generator.resolution

@@ -14,6 +14,7 @@ from conftest import DATA, EYE, MOUTH, QUICK
 
 import pipeline.progress
 import pipeline.record
+from align import Pins
 from pipeline import (
     CorruptRecord,
     EditSession,
@@ -263,7 +264,7 @@ def as_format_1(session: EditSession, number: int, parent: int | None) -> None:
 
 
 def test_a_session_of_format_1_is_read(small_session: EditSession, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.session.FEW", 0)  # nothing was pinned then
+    monkeypatch.setattr(EditSession, "_pins", lambda *_: Pins())  # nothing was pinned then
     drag(small_session)
     first = small_session.result().pixels
     mask = box(small_session, 150, 350, 330, 700)

@@ -8,9 +8,21 @@ import pytest
 import torch
 from conftest import MOUTH
 
-from align import AlignedFace, Drawing, PasteConfig, Pins, landed, paste, paste_layers, pinned, sampled, settle
+from align import (
+    AlignedFace,
+    Drawing,
+    PasteConfig,
+    Pins,
+    landed,
+    paste,
+    paste_layers,
+    pinned,
+    sampled,
+    settle,
+    together,
+)
 from align.pins import LANDING, REACH
-from drag import FEW
+from drag import FEW, DragEdit
 from pipeline import EditSession, finish
 from pipeline.edits import read_edit, seen
 
@@ -92,6 +104,33 @@ def test_a_drag_that_stops_short_lands_no_farther_than_it_came() -> None:
     assert landed(starts, targets, targets, size) == pytest.approx(targets)
 
 
+def test_points_that_came_together_came_equally_far() -> None:
+    starts = np.array([[0.0, 0], [10, 0], [20, 0], [30, 0]])
+    targets = starts + np.array([[0, 8], [0, 8], [4, 0], [0, 0]])
+    # Half of 8, all of 8, seen badly, and one that was to stay: 32 + 64 + 4 * -4 of 64 + 64 + 16.
+    ends = starts + np.array([[0, 4], [1, 8], [-4, 3], [2, 2]])
+    share = (8 * 4 + 8 * 8 - 4 * 4) / (8 * 8 + 8 * 8 + 4 * 4)
+    assert together(starts, ends, targets) == pytest.approx(starts + share * (targets - starts))
+    track = together(starts, np.stack([starts, ends, targets, 3 * targets - 2 * starts]), targets)
+    assert track[1] == pytest.approx(together(starts, ends, targets))
+    assert track[[0, 2, 3]] == pytest.approx(np.stack([starts, targets, targets]))  # never back, never beyond
+    assert together(starts, ends, starts) == pytest.approx(starts)
+
+
+def test_of_many_handles_one_that_is_seen_badly_bends_nothing() -> None:
+    size, n = 512, FEW + 1
+    handles = np.column_stack([np.arange(n) * 20.0 + 100, np.full(n, 200.0)])
+    edit = DragEdit(handles, handles + np.array([0, 12]))
+    came = handles + np.array([0, 9])
+    came[2] += [15, -10]
+    few, many = (
+        seen(DragEdit(handles[:k], edit.targets[:k]), came[:k], Pins(origins=handles[:k]), size) for k in (FEW, n)
+    )
+    assert np.hypot(*(few - edit.targets[:FEW])[2]) > 5
+    assert many == pytest.approx(edit.targets)
+    assert seen(edit, came, Pins(), size) is came  # an old record: nothing is pinned
+
+
 @pytest.mark.parametrize("mode", ["auto", "motion"])
 def test_the_photos_own_dot_is_seen_at_the_end(mode) -> None:
     photo = np.full((300, 300, 3), 120, np.uint8)
@@ -140,9 +179,6 @@ def test_what_was_pinned_stays_through_an_edit_elsewhere(small_session: EditSess
     pairs = small_session.draft(MOUTH, MOUTH + 1).pins.settled
     assert pairs.shape == (1, 2, 2)
     assert face.to_photo(pairs[:, 1] * face.size - 0.5) == pytest.approx(MOUTH, abs=0.01)
-    many = MOUTH + np.arange(2 * (FEW + 1)).reshape(-1, 2)
-    draft = small_session.draft(many, many + 3)  # of many handles none is pinned
-    assert len(draft.pins.origins) == 0 and draft.pins.settled == pytest.approx(pairs)
 
 
 def test_in_a_mask_a_handle_comes_from_the_layer_in_which_it_is_seen(small_session: EditSession) -> None:
