@@ -205,12 +205,11 @@ def _both(left: Moves, strength: float) -> dict[int, Move]:
 
 
 def _smile(face: np.ndarray, strength: float) -> Moves:
-    """At 1 the corners go as in twice the mean smile of the eight people of the Face Research Lab London Set, and the
-    lips get thinner, or a mouth that is closed would swell; below 0 the corners sink."""
-    # Four points: so few are pinned. By more the corners come less far and lips pout.
+    """At 1 the corners go as in twice the mean smile of the eight people of the Face Research Lab London Set, the lips
+    beside them by half of that, and they get thinner, or a mouth that is closed would swell; below 0 corners sink."""
     if strength > 0:
-        thinner = min(0.01, 0.05 * strength)  # all of it soon: what is below LEAST_MOVE would not be asked for at all
-        return _both({48: (-0.12, -0.12)}, strength) | {51: (0.0, thinner), 57: (0.0, -thinner)}
+        mouth = {48: (-0.12, -0.12), 49: (-0.06, -0.045), 59: (-0.06, -0.06), 50: (-0.02, 0.0), 58: (-0.03, -0.02)}
+        return _both(mouth | {51: (0.0, 0.02), 57: (0.0, -0.02)}, strength)
     return _both({48: (0.03, 0.12), 59: (0.02, 0.06)}, -strength)
 
 
