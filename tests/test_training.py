@@ -37,7 +37,7 @@ from weights.training.files import (
 from weights.training.growth import grown
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
-from weights.training.train import COARSE, Subject, TrainConfig, Training, begin, latents, train
+from weights.training.train import COARSE, Subject, TrainConfig, Training, begin, generator_step, latents, train
 from weights.trunk import Conv
 
 SMALL = StyleGAN2Config(16, z_dim=12, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
@@ -269,6 +269,21 @@ def test_the_discriminator_reaches_the_generator(faces: Faces) -> None:
     before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
     trained(training, faces, 2 * config.batch, config)
     assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("warm", [0, 10**6])
+def test_the_shape_is_held_once_a_discriminator_looks(warm: int) -> None:
+    config = replace(QUICK, warm=warm, coarse_gain=0.1)
+    torch.manual_seed(0)
+    network = StyleGAN2(replace(SMALL, img_resolution=32))
+    training = begin(network, toy_features, config)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    generator_step(training, sum((p * p).sum() for p in network.parameters()), config)
+    steps = {name: float((p.detach() - before[name]).abs().max()) for name, p in network.named_parameters()}
+    held = 0.1 if warm == 0 else 1.0  # Adam's first step is as long as the rate, whatever the gradient
+    assert steps["mapping.fc0.weight"] == pytest.approx(25 * held * config.lr, rel=0.01)
+    assert steps["synthesis.b16.conv0.weight"] == pytest.approx(held * config.lr, rel=0.01)
+    assert steps["synthesis.b32.conv0.weight"] == pytest.approx(config.lr, rel=0.01)
 
 
 def test_codes_are_mixed_at_the_coarse_rows_and_random_latents_anywhere(faces: Faces) -> None:

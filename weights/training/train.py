@@ -35,6 +35,7 @@ class TrainConfig:
     lr: float = 2e-3  # Adam's
     lr_half_life: float = 100_000  # pictures in which it halves
     mapping_gain: float = 25.0  # of the mapping's rate, which the equalised weights slow down by 100
+    coarse_gain: float = 1.0  # from `warm` on, of the rates of the mapping and the blocks up to 16 px: what holds shape
     warm: int = 100_000  # pictures of regression alone
     ramp: int = 4_000  # pictures after that, in which the discriminator's weight rises
     adversarial: float = 0.3  # its weight from then on
@@ -122,11 +123,18 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     for network in (generator.train().requires_grad_(True), heads):
         fast_on_cpu(network)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
-    groups = [{"params": list(part.parameters())} for part in (generator.mapping, generator.synthesis)]
-    adam = torch.optim.Adam(groups, config.lr, BETAS)
+    adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     return Training(
         generator, average, heads, adam, torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
     )
+
+
+def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
+    """Its parameters, by the rate at which they learn: the mapping's, the coarse blocks', the others'."""
+    blocks = list(generator.synthesis.children())
+    coarse = generator.config.resolutions.index(16) + 1 if 16 in generator.config.resolutions else len(blocks)
+    parts = [generator.mapping], blocks[:coarse], blocks[coarse:]
+    return [{"params": [p for module in part for p in module.parameters()]} for part in parts]
 
 
 def fast_on_cpu(network: nn.Module) -> None:
@@ -242,9 +250,12 @@ def heads_step(training: Training, real: list[Tensor], drawn: list[Tensor], conf
 
 def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> None:
     rate = config.lr * 0.5 ** (training.drawn / config.lr_half_life)
-    for group, gain in zip(training.adam.param_groups, (config.mapping_gain, 1.0), strict=True):
+    alone = training.drawn < config.warm
+    coarse = 1.0 if alone else config.coarse_gain
+    gains = config.mapping_gain * coarse, coarse, 1.0
+    for group, gain in zip(training.adam.param_groups, gains, strict=True):
         group["lr"] = rate * gain
-        group["betas"] = BETAS if training.drawn < config.warm else ADVERSARIAL_BETAS
+        group["betas"] = BETAS if alone else ADVERSARIAL_BETAS
     training.adam.zero_grad()
     loss.backward(inputs=list(training.generator.parameters()))  # the discriminator needs none of this
     training.adam.step()
