@@ -96,12 +96,12 @@ def pins_over(
         motion = find_change(face.pixels.astype(np.float32), before, draw(layer.latent), "motion").motion
         if layer.latent is parent.latent:
             settled = settle(motion, layer.pins)
-        seen = sought.copy()
+        here = sought.copy()
         if layer.mask is not None:
             height, width = layer.mask.shape
-            seen &= layer.mask[y.clip(0, height - 1), x.clip(0, width - 1)]
-        origins[seen] += sampled(pinned(motion, layer.pins), handles[seen])
-        sought &= ~seen
+            here &= layer.mask[y.clip(0, height - 1), x.clip(0, width - 1)]
+        origins[here] += sampled(pinned(motion, layer.pins), handles[here])
+        sought &= ~here
         if not sought.any():
             break  # what lies deeper need not be drawn
     return Pins(origins=origins, settled=settled)
