@@ -179,6 +179,9 @@ def test_what_was_pinned_stays_through_an_edit_elsewhere(small_session: EditSess
     pairs = small_session.draft(MOUTH, MOUTH + 1).pins.settled
     assert pairs.shape == (1, 2, 2)
     assert face.to_photo(pairs[:, 1] * face.size - 0.5) == pytest.approx(MOUTH, abs=0.01)
+    many = MOUTH + np.arange(2 * (FEW + 1)).reshape(-1, 2)
+    draft = small_session.draft(many, many + 3)  # many handles are pinned as few are, each where it came from
+    assert len(draft.pins.origins) == len(many) and draft.pins.settled == pytest.approx(pairs)
 
 
 def test_in_a_mask_a_handle_comes_from_the_layer_in_which_it_is_seen(small_session: EditSession) -> None:

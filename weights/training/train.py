@@ -132,7 +132,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
 def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
     """Its parameters, by the rate at which they learn: the mapping's, the coarse blocks', the others'."""
     blocks = list(generator.synthesis.children())
-    coarse = generator.config.resolutions.index(16) + 1 if 16 in generator.config.resolutions else len(blocks)
+    coarse = sum(resolution <= 16 for resolution in generator.config.resolutions)
     parts = [generator.mapping], blocks[:coarse], blocks[coarse:]
     return [{"params": [p for module in part for p in module.parameters()]} for part in parts]
 
