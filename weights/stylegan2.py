@@ -119,14 +119,17 @@ class SynthesisLayer(ModulatedConv):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w)  # [n, I]
         demodulate = (style.square() @ self.weight.square().sum([2, 3]).T + 1e-8).rsqrt()  # [n, O]
+        added = (self.noise_const * self.noise_strength)[:, :, None] + self.bias  # [H, W, O]: so it adds fastest
         x = x * style[:, :, None, None]
         if self.up:
             x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # [n, O, 2H + 1, 2W + 1]
             x = fir(x, self.resample_filter * 4, pad=(1, 1))
         else:
             x = F.conv2d(x, self.weight, padding=1)
-        x = x * demodulate[:, :, None, None] + self.noise_const * self.noise_strength
-        return clamped(F.leaky_relu(x + self.bias[:, None, None], 0.2) * LRELU_GAIN, self.clamp)
+        # One pass over x; the gain goes through a leaky ReLU. With bfloat16, x stays as narrow as it came.
+        added = (added * LRELU_GAIN).to(x.dtype).permute(2, 0, 1)
+        x = torch.addcmul(added, x, (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None])
+        return clamped(F.leaky_relu(x, 0.2), self.clamp)
 
 
 class ToRGB(ModulatedConv):
