@@ -298,6 +298,24 @@ def test_codes_are_mixed_at_the_coarse_rows_and_random_latents_anywhere(faces: F
     assert len(cuts) > 3
 
 
+def test_random_latents_may_be_near_codes(faces: Faces) -> None:
+    config = replace(QUICK, batch=16, mixing=0.0, jitter=0.0, random_noise=0.01)
+    generator, rng = StyleGAN2(SMALL), torch.Generator().manual_seed(0)
+    targets = faces.draw(16, rng)
+    ws, own = latents(generator, targets, 4, config, rng), generator.mapping(targets.z)
+    assert torch.allclose(ws[:4], own[:4])
+    off = ((ws[4:] - own[4:]).square().mean((1, 2)).sqrt() / own.std()).detach()
+    assert float(off.min()) > 0 and float(off.max()) < 0.1
+
+
+def test_a_strided_depthwise_convolution_stays_in_single_precision() -> None:
+    conv, x = Conv(8, 8, 3, relu=True, stride=2, groups=8), torch.randn(2, 8, 9, 9, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = conv(x.bfloat16())
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, conv(x.bfloat16().float()))
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subject) -> None:
     config = replace(QUICK, warm=12, ramp=4)
     whole, first = begun(config), begun(config)

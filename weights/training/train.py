@@ -41,6 +41,7 @@ class TrainConfig:
     adversarial: float = 0.3  # its weight from then on
     full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
     random_share: float = 0.25  # of each batch after `warm`: random latents, which no picture is asked of
+    random_noise: float = 0.0  # > 0: random latents are codes with so much noise, not normal: nearer to the pictures
     mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
     jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
     coarse_weight: float = 1.0  # of the L1 distance at 32 px
@@ -210,8 +211,10 @@ def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainCon
     mapping, z, n = generator.mapping, targets.z, len(targets.z)
     noise, partners = torch.randn(2 * n, z.shape[1], generator=rng).to(z).chunk(2)
     first = torch.arange(n, device=z.device)[:, None] < coded
-    ws = mapping(torch.where(first, z + config.jitter * noise, noise))
-    others = mapping(torch.where(first, targets.fine, partners))
+    spread = config.random_noise
+    free, other = (z + spread * noise, z.roll(1, 0) + spread * partners) if spread else (noise, partners)
+    ws = mapping(torch.where(first, z + config.jitter * noise, free))
+    others = mapping(torch.where(first, targets.fine, other))
     with torch.no_grad():
         mapping.w_avg.lerp_(ws[:, 0].mean(0), 1 - config.w_avg_decay)
     cut = torch.randint(1, mapping.num_ws, (n, 1, 1), generator=rng)  # from this row on comes the other
