@@ -77,7 +77,7 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.uneven:
             x = padded(x, self.weight.shape[-1], self.stride)
-        # Back through a strided depthwise convolution, the CPU needs 7 to 20 times longer in bfloat16 than in float32.
+        # Back through a strided depthwise convolution, the CPU needs 7 to 70 times longer in bfloat16 than in float32.
         narrow = self.groups == 1 or self.stride == 1 or x.device.type != "cpu"
         with torch.autocast(x.device.type, enabled=narrow and torch.is_autocast_enabled(x.device.type)):
             x = x if narrow else x.float()
