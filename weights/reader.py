@@ -100,7 +100,7 @@ class FreeLayer:
         self.affine = affine.weight * affine.weight_gain, affine.bias * affine.bias_gain
         self.squares = layer.weight.square().sum([2, 3])  # [O, I]
         self.convolve = Convolution(layer, layer.weight, padding=1)
-        self.added = (layer.noise_const * layer.noise_strength + layer.bias[:, None, None]) * LRELU_GAIN  # [O, R, R]
+        self.added = layer.added().contiguous()  # [O, R, R]
 
     def __call__(self, x: Tensor, row: Tensor) -> Tensor:
         """The layer's output [1, O, R, R] for x [1, I, H, W] and its row [w_dim]."""

@@ -119,7 +119,6 @@ class SynthesisLayer(ModulatedConv):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w)  # [n, I]
         demodulate = (style.square() @ self.weight.square().sum([2, 3]).T + 1e-8).rsqrt()  # [n, O]
-        added = (self.noise_const * self.noise_strength)[:, :, None] + self.bias  # [H, W, O]: so it adds fastest
         x = x * style[:, :, None, None]
         if self.up:
             x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # [n, O, 2H + 1, 2W + 1]
@@ -127,9 +126,14 @@ class SynthesisLayer(ModulatedConv):
         else:
             x = F.conv2d(x, self.weight, padding=1)
         # One pass over x; the gain goes through a leaky ReLU. With bfloat16, x stays as narrow as it came.
-        added = (added * LRELU_GAIN).to(x.dtype).permute(2, 0, 1)
-        x = torch.addcmul(added, x, (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None])
+        demodulate = (demodulate * LRELU_GAIN).to(x.dtype)
+        x = torch.addcmul(self.added().to(x.dtype), x, demodulate[:, :, None, None])
         return clamped(F.leaky_relu(x, 0.2), self.clamp)
+
+    def added(self) -> Tensor:
+        """Noise and bias, with the gain [O, H, W], laid channels last: so they add fastest."""
+        noise = self.noise_const * (self.noise_strength * LRELU_GAIN)
+        return (noise[:, :, None] + self.bias * LRELU_GAIN).permute(2, 0, 1)
 
 
 class ToRGB(ModulatedConv):
