@@ -57,7 +57,17 @@ from pipeline.folder import SessionFolder, StaleResult
 from pipeline.history import Entry, History
 from pipeline.progress import keep_last
 from pipeline.record import Record
-from weights import Generator, load_generator, pack_tuning, sha256_of, to_image, to_pixels, unpack_tuning
+from weights import (
+    Generator,
+    keep_freed_memory,
+    load_generator,
+    pack_tuning,
+    release_memory,
+    sha256_of,
+    to_image,
+    to_pixels,
+    unpack_tuning,
+)
 
 PREVIEW_SIZE = 512  # of the crop kept in face.safetensors, for people to look at
 
@@ -78,6 +88,8 @@ class EditSession:
         self.files = SessionFolder(self.folder)
         self.tree = History(self.files)
         self._inversion: tuple[str, Inversion] | None = None  # with the sha256 of the file it was read from
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     # --- align ---------------------------------------------------------------------------------------------
 
@@ -140,10 +152,13 @@ class EditSession:
         searched = {"generator": generator, "generator_sha256": base.sha256, **measured, **asdict(self.config.pivot)}
         tuned = {**measured, **asdict(self._tuning)}
         with self.files.writing():
-            if not (only_if_needed and self.files.is_done("pivot", searched)):
-                yield from self._find_pivot(base, perceptual, searched)
-            if not (only_if_needed and self.files.is_done("tuned", tuned)):
-                yield from self._tune(base, perceptual, tuned)
+            try:
+                if not (only_if_needed and self.files.is_done("pivot", searched)):
+                    yield from self._find_pivot(base, perceptual, searched)
+                if not (only_if_needed and self.files.is_done("tuned", tuned)):
+                    yield from self._tune(base, perceptual, tuned)
+            finally:
+                release_memory()
 
     def _find_pivot(self, base: Generator, perceptual: Perceptual, settings: dict[str, Any]) -> Iterator[PivotStep]:
         def save(step: PivotStep) -> None:

@@ -23,6 +23,7 @@ from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training.augment import draw_augmentation
 from weights.training.data import BadPictures, load_pictures, to_float
+from weights.training.discriminator import Discriminator
 from weights.training.faces import Faces, fit_faces, load_landmarks
 from weights.training.files import (
     BadCheckpoint,
@@ -37,7 +38,17 @@ from weights.training.files import (
 from weights.training.growth import grown
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
-from weights.training.train import COARSE, Subject, TrainConfig, Training, begin, generator_step, latents, train
+from weights.training.train import (
+    COARSE,
+    Subject,
+    TrainConfig,
+    Training,
+    begin,
+    generator_step,
+    latents,
+    train,
+    views,
+)
 from weights.trunk import Conv
 
 SMALL = StyleGAN2Config(16, z_dim=12, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
@@ -271,6 +282,25 @@ def test_the_discriminator_reaches_the_generator(faces: Faces) -> None:
     assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
 
 
+def test_larger_pictures_are_seen_whole_and_cropped_by_turns() -> None:
+    images = torch.arange(3 * 64 * 64.0).view(1, 3, 64, 64).repeat(4, 1, 1, 1)
+    at = torch.tensor([[0.5, 0.5], [0.0, 0.1], [0.5, 0.5], [0.75, 0.5]])  # x, y of the crops' centres
+    out = views(images, at, QUICK)
+    assert torch.equal(out[::2], F.avg_pool2d(images[::2], 2))
+    assert torch.equal(out[1], images[1, :, :32, :32])  # centres so near to the border: the crop ends there
+    assert torch.equal(out[3], images[3, :, 16:48, 32:])
+
+
+def test_a_training_beyond_the_size_of_the_features_goes_on(faces: Faces) -> None:
+    """At twice the features' size, what the discriminator sees still reaches the finest block."""
+    config = replace(QUICK, warm=0, ramp=1, feature_size=16, full_half_life=1e-3, coarse_weight=0, feature_weight=0)
+    training = begun(config)
+    training.drawn = config.batch
+    before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
+    trained(training, faces, 3 * config.batch, config)
+    assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("warm", [0, 10**6])
 def test_the_shape_is_held_once_a_discriminator_looks(warm: int) -> None:
     config = replace(QUICK, warm=warm, coarse_gain=0.1)
@@ -399,6 +429,31 @@ def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: 
     before = small.average.synthesis(small.average.mapping(z))
     after = large.average.synthesis(large.average.mapping(z))
     assert (F.avg_pool2d(after, 2) - before).abs().mean() < 0.1 * before.abs().mean()
+
+
+def test_grown_beyond_the_features_it_begins_both_views_with_the_heads_of_the_one(tmp_path: Path, faces: Faces) -> None:
+    config = replace(QUICK, warm=0, ramp=4)
+    small = begun(config)
+    trained(small, faces, 16, config)
+    save_checkpoint(small, faces, tmp_path / "checkpoint.safetensors")
+    large = load_checkpoint(
+        tmp_path / "checkpoint.safetensors", replace(SMALL, img_resolution=64), toy_features, config
+    )
+    maps = toy_features(torch.randn(4, 3, 32, 32))
+    small.heads.eval(), large.heads.eval()
+    for one, two in zip(small.heads(maps), large.heads(maps), strict=True):
+        torch.testing.assert_close(two, torch.cat([one[::2], one[1::2]]))
+
+
+def test_each_view_has_heads_of_its_own() -> None:
+    heads = Discriminator([6, 6, 6, 6], views=2).eval()
+    maps = toy_features(torch.randn(6, 3, 32, 32))
+    first, second = (torch.cat([m[:3] for m in heads(maps)][:1]), torch.cat([m[3:] for m in heads(maps)][:1]))
+    with torch.no_grad():
+        for parameter in heads.heads[4].parameters():  # those of the second view, at the finest scale
+            parameter.mul_(-1)
+    assert torch.equal(first, heads(maps)[0][:3])
+    assert not torch.equal(second, heads(maps)[0][3:])
 
 
 @pytest.mark.parametrize("other", [{"channel_max": 8}, {"img_resolution": 8}, {"w_dim": 8}])

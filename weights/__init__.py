@@ -27,6 +27,7 @@ from weights.library import (
     remove,
     verify_generator,
 )  # fmt: skip
+from weights.memory import keep_freed_memory, release_memory
 from weights.reader import Reader, Windows
 from weights.registry import KNOWN, LPIPS_TRUNKS, Alignment, KnownFile
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
@@ -35,6 +36,7 @@ __all__ = [
     "KNOWN", "LPIPS_TRUNKS", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "NotSaved", "Reader",
     "Received", "StyleGAN2", "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "Windows",
     "cache_folder", "cached", "check", "download", "fetch", "find_generator", "generator_file", "import_generator",
-    "imported", "load_generator", "metadata_of", "pack_tuning", "read_checkpoint", "remove", "save_generator",
-    "sha256_of", "to_image", "to_pixels", "unpack_tuning", "verify_generator",
+    "imported", "keep_freed_memory", "load_generator", "metadata_of", "pack_tuning", "read_checkpoint",
+    "release_memory", "remove", "save_generator", "sha256_of", "to_image", "to_pixels", "unpack_tuning",
+    "verify_generator",
 ]  # fmt: skip

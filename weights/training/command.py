@@ -12,6 +12,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from weights.memory import keep_freed_memory
 from weights.training.data import BadPictures, load_pictures, smallest_width
 from weights.training.faces import fit_faces, load_landmarks
 from weights.training.features import FeaturesMissing
@@ -28,6 +29,7 @@ A = TypeVar("A")
 def run_command(kind: type[A], run: Callable[[A], None]) -> None:
     """Runs a command on the arguments of the command line; a user's mistake is one line."""
     arguments = tyro.cli(kind)
+    keep_freed_memory()
     try:
         run(arguments)
     except (BadPictures, BadCheckpoint, FeaturesMissing) as error:

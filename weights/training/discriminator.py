@@ -17,18 +17,31 @@ GROUPS = 8
 
 
 class Discriminator(nn.Module):
-    """Feature maps, fine to coarse -> how real each place looks at each scale: logits [n, 1, h_i, w_i]."""
+    """Feature maps, fine to coarse -> how real each place looks at each scale: logits [n, 1, h_i, w_i].
 
-    def __init__(self, channels: list[int], seed: int = 0):
+    Where pictures are seen in several `views`, which take turns in a batch, each view has heads of its own, and the
+    logits are those of the first view's pictures, then those of the next.
+    """
+
+    def __init__(self, channels: list[int], seed: int = 0, views: int = 1):
         super().__init__()
+        self.views = views
         rng = torch.Generator().manual_seed(seed)
         for i, n_in in enumerate(channels):
             self.register_buffer(f"project{i}", torch.randn(WIDTH, n_in, 1, 1, generator=rng) / n_in**0.5)
             self.register_buffer(f"mix{i}", torch.randn(WIDTH, WIDTH, 3, 3, generator=rng) / (9 * WIDTH) ** 0.5)
-        self.heads = nn.ModuleList(head() for _ in channels)
+        self.heads = nn.ModuleList(head() for _ in range(views) for _ in channels)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        return [score(x) for score, x in zip(self.heads, self.mixed(maps), strict=True)]
+        return [
+            torch.cat([self.heads[len(maps) * view + i](x[view :: self.views]) for view in range(self.views)])
+            for i, x in enumerate(self.mixed(maps))
+        ]
+
+    def begin_with(self, one: Discriminator) -> None:
+        """The heads of `one`, which knows a single view, for each of the views."""
+        for i, own in enumerate(self.heads):
+            own.load_state_dict(one.heads[i % len(one.heads)].state_dict())
 
     def mixed(self, maps: list[Tensor]) -> list[Tensor]:
         """Each scale's projection, with all coarser ones added before a random 3x3 convolution."""

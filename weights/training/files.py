@@ -59,7 +59,10 @@ def load_checkpoint(
             begin(grown_alike(training.generator, network, config).to(device), features, config),
         )
         training.average.load_state_dict(grown_alike(smaller.average, network, config).state_dict())
-        training.heads, training.heads_adam = smaller.heads, smaller.heads_adam
+        if training.heads.views == smaller.heads.views:
+            training.heads, training.heads_adam = smaller.heads, smaller.heads_adam
+        else:
+            training.heads.begin_with(smaller.heads)
     counts = json.loads(metadata["training"])
     training.step, training.drawn = counts["step"], counts["drawn"]
     return training

@@ -50,7 +50,7 @@ class TrainConfig:
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 8)
     ema: float = 3_000  # pictures in which the average generator forgets half
     w_avg_decay: float = 0.998  # a step, of the mean latent
-    feature_size: int = 128  # px at which features compare; smaller pictures are enlarged to this
+    feature_size: int = 128  # px at which features compare; smaller pictures are enlarged, larger ones see `views`
     bfloat16: bool = False  # twice as fast where the hardware has it (recent GPUs), slower elsewhere
     seed: int = 0
 
@@ -120,7 +120,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
         channels = [m.shape[1] for m in features(torch.zeros(1, 3, 64, 64, device=device))]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        heads = Discriminator(channels, config.seed).to(device)
+        heads = Discriminator(channels, config.seed, views_of(generator.config.img_resolution, config)).to(device)
     for network in (generator.train().requires_grad_(True), heads):
         fast_on_cpu(network)
     average = copy.deepcopy(generator).eval().requires_grad_(False)
@@ -180,11 +180,12 @@ def step(
     ws = latents(training.generator, targets, coded, config, rng)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     changed = draw_augmentation(config.batch, rng, device) if since >= 0 else lambda images: images
+    at = torch.rand(config.batch, 2, generator=rng)
     with fast:
         images = training.generator.synthesis(ws).float()
-        ours = seen(features, changed, images, config)
+        ours = seen(features, changed, views(images, at, config))
         with torch.no_grad():
-            theirs = seen(features, changed, targets.images, config)
+            theirs = seen(features, changed, views(targets.images, at, config))
     losses = {
         "full": ((images - targets.images).abs() * weight)[:coded].mean(),
         "coarse": F.l1_loss(resized(images[:coded], 32), resized(targets.images[:coded], 32)),
@@ -224,8 +225,27 @@ def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainCon
     return torch.where(own.to(ws.device), ws, others)
 
 
-def seen(features: Features, changed: Any, images: Tensor, config: TrainConfig) -> list[Tensor]:
-    return [m.float() for m in features(changed(resized(images, max(config.feature_size, images.shape[-1]))))]
+def seen(features: Features, changed: Any, images: Tensor) -> list[Tensor]:
+    return [m.float() for m in features(changed(images))]
+
+
+def views_of(resolution: int, config: TrainConfig) -> int:
+    return 2 if resolution > config.feature_size else 1
+
+
+def views(images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
+    """Images [n, 3, R, R] at the size of the features: of larger ones the even are whole, the odd are cropped.
+
+    Whole they show what is where, cropped how sharp it is, and both together cost no more than at that size. `at`
+    [n, 2] in [0, 1] is where (x, y) each is cropped; centres as far out as the borders, or those are seldom seen.
+    """
+    size, width = config.feature_size, images.shape[-1]
+    out = resized(images, size)
+    if width <= size:
+        return out
+    corners = (at * width - size / 2).round().clamp(0, width - size).long().tolist()
+    near = [image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, corners, strict=True)]
+    return torch.stack([near[i] if i % 2 else out[i] for i in range(len(out))])
 
 
 def resized(images: Tensor, size: int) -> Tensor:
