@@ -16,6 +16,7 @@ from torch import Tensor
 
 from weights.encoder import Encoder, encoder_path, load_encoder
 from weights.hub import WeightsCorrupt, sha256_of, write_tensors
+from weights.prior import Prior, take_prior, tensors_of
 from weights.reader import Reader
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
@@ -34,6 +35,7 @@ class Generator:
     known_spread: float | None = None  # where that file says it
     alignment: str = ""  # how its pictures were cut, where that file says it: "face", "square", "none"
     known_axes: Tensor | None = None  # where that file holds them
+    prior: Prior | None = None  # where that file holds one
 
     @property
     def resolution(self) -> int:
@@ -53,9 +55,8 @@ class Generator:
 
     def sample(self, n: int, seed: int, psi: float = 1.0) -> Tensor:
         """n random latents [n, num_ws, w_dim], the same for a seed on every device; psi < 1 nears the mean."""
-        z = np.random.default_rng(seed).standard_normal((n, self.network.config.z_dim), dtype=np.float32)
         with torch.no_grad():
-            return self.network.mapping(torch.from_numpy(z).to(self.device), psi)
+            return self.network.mapping(random_z(self.network, self.prior, n, seed), psi)
 
     def render(self, latents: Tensor) -> Tensor:
         """Latents [n, num_ws, w_dim] -> images [n, 3, H, W], roughly in [-1, 1]. Differentiable, repeatable."""
@@ -77,7 +78,7 @@ class Generator:
     @cached_property
     def spread(self) -> float:
         """The spread of W: the root mean square distance, per dimension, of 10,000 mapped samples to the mean."""
-        return spread_of(self.network) if self.known_spread is None else self.known_spread
+        return spread_of(self.network, self.prior) if self.known_spread is None else self.known_spread
 
     @cached_property
     def axes(self) -> Tensor:
@@ -105,7 +106,7 @@ def read_generator(path: Path, name: str, device: torch.device | str = "cpu") ->
 
     Raises WeightsCorrupt where it holds no StyleGAN2 that we know, or the encoder beside it is another generator's.
     """
-    network, axes, metadata = _read_network(path)
+    network, axes, prior, metadata = _read_network(path)
     digest = sha256_of(path)
     encoder = load_encoder(encoder_path(path), network.config, digest) if encoder_path(path).is_file() else None
     return Generator(
@@ -116,10 +117,11 @@ def read_generator(path: Path, name: str, device: torch.device | str = "cpu") ->
         float(metadata["w_spread"]) if "w_spread" in metadata else None,
         metadata.get("alignment", ""),
         axes.to(device) if axes is not None else None,
+        prior.to(device) if prior else None,
     )
 
 
-def _read_network(path: Path) -> tuple[StyleGAN2, Tensor | None, dict[str, str]]:
+def _read_network(path: Path) -> tuple[StyleGAN2, Tensor | None, Prior | None, dict[str, str]]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -128,20 +130,29 @@ def _read_network(path: Path) -> tuple[StyleGAN2, Tensor | None, dict[str, str]]
             axes = tensors.pop(AXES, None)
             if axes is not None and axes.shape != (network.config.w_dim,) * 2:
                 raise ValueError(f"its axes are {tuple(axes.shape)}, its w {network.config.w_dim}")
+            prior = take_prior(tensors)
             network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsCorrupt(
             f"{path} is not a StyleGAN2 in our safetensors layout ({str(error).splitlines()[0]}): "
             'use another file, or "embedded"'
         ) from error
-    return network, axes, metadata
+    return network, axes, prior, metadata
 
 
 @torch.no_grad()
-def spread_of(network: StyleGAN2) -> float:
+def random_z(network: StyleGAN2, prior: Prior | None, n: int, seed: int) -> Tensor:
+    """n random z [n, z_dim] on the network's device, the same for a seed on every device."""
+    normal = np.random.default_rng(seed).standard_normal((n, network.config.z_dim), dtype=np.float32)
+    z = torch.from_numpy(normal).to(network.mapping.w_avg)
+    return prior(z) if prior else z
+
+
+@torch.no_grad()
+def spread_of(network: StyleGAN2, prior: Prior | None = None) -> float:
     mapping = network.mapping
-    z = np.random.default_rng(123).standard_normal((10_000, network.config.z_dim), dtype=np.float32)
-    return float((mapping(torch.from_numpy(z).to(mapping.w_avg))[:, 0] - mapping.w_avg).square().mean().sqrt())
+    z = random_z(network, prior, 10_000, 123)
+    return float((mapping(z)[:, 0] - mapping.w_avg).square().mean().sqrt())
 
 
 @torch.no_grad()
@@ -169,13 +180,14 @@ def save_generator(
     dtype: torch.dtype = torch.float16,
     facts: Mapping[str, str] | None = None,
     moving: int | None = None,
+    prior: Prior | None = None,
 ) -> None:
     """Writes a network as `load_generator` reads it, all or nothing, with what it knows of its W and `facts` about it.
 
     Half precision halves the file and costs no visible quality. `moving` says how many of z's first numbers move
     what is drawn, where that is known: along the axes of those a drag will go, else along those of all W.
     """
-    tensors = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    tensors = {name: t.to(dtype) for name, t in {**network.state_dict(), **tensors_of(prior)}.items()}
     tensors[AXES] = axes_of(network, network.config.z_dim if moving is None else moving).to(dtype)
-    metadata = network.config.to_metadata() | {"w_spread": str(spread_of(network))} | dict(facts or {})
+    metadata = network.config.to_metadata() | {"w_spread": str(spread_of(network, prior))} | dict(facts or {})
     write_tensors(tensors, path, metadata)

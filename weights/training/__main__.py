@@ -34,6 +34,8 @@ from weights.training.files import (
     load_checkpoint,
     load_codes,
     load_network,
+    load_prior,
+    prior_path,
     save_checkpoint,
     save_codes,
     save_sheets,
@@ -140,10 +142,11 @@ def follow_steps(training: Training, subject: Subject, features: Features, argum
 
 
 def save(training: Training, subject: Subject, out: Path) -> None:
-    export(training.average, out / "generator.safetensors", subject.moving)  # first: it sets the mean latent
+    prior = load_prior(prior_path(out))
+    export(training.average, out / "generator.safetensors", subject.moving, prior)  # first: it sets the mean latent
     save_codes(subject, codes_path(out / "generator.safetensors"))
     save_checkpoint(training, subject, checkpoint_of(out))
-    save_sheets(training.average, subject, out, training.drawn)
+    save_sheets(training.average, subject, out, training.drawn, prior)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from weights.training.command import (
     stop_on_signals,
 )
 from weights.training.features import Features, load_features
-from weights.training.files import BadCheckpoint, load_codes, load_network, read_safetensors, tiled
+from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
 from weights.training.growth import enlarged
 from weights.training.train import Subject, fast_on_cpu, map_distance, resized
 from weights.trunk import Trunk
@@ -100,8 +100,8 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
     half = config.batch // 2
     targets = subject.draw(config.batch - half, rng)
     mapping, n_rows = generator.network.mapping, generator.num_ws
-    z = torch.randn(2 * half, targets.z.shape[1], generator=rng)
-    one, other = mapping(z.to(targets.images)).chunk(2)
+    z = torch.randn(2 * half, targets.z.shape[1], generator=rng).to(targets.images)
+    one, other = mapping(generator.prior(z) if generator.prior else z).chunk(2)
     cut = torch.randint(1, n_rows, (half, 1, 1), generator=rng)
     cut[torch.rand(half, generator=rng) >= config.mixing] = n_rows
     ws = torch.where((torch.arange(n_rows)[:, None] < cut).to(one.device), one, other)
@@ -172,7 +172,8 @@ def run(arguments: Arguments) -> None:
         raise BadCheckpoint(f"{arguments.run} holds no training: make one with python -m weights.training")
     path = arguments.run / "generator.safetensors"
     # Without the encoder beside it, which may be an earlier generator's.
-    generator = Generator(load_network(path).to(device).eval().requires_grad_(False), str(path), sha256_of(path))
+    network, prior = load_network(path).to(device).eval().requires_grad_(False), load_prior(path)
+    generator = Generator(network, str(path), sha256_of(path), prior=prior.to(device) if prior else None)
     features = load_features().to(device)
     subject = load_subject(
         arguments.data,

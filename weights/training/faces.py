@@ -45,14 +45,23 @@ class Faces:
         """Pictures, most with a new shape; the fine rows may come from yet another shape."""
         index = torch.randint(len(self.pictures), (n,), generator=rng)
         images, points = self.pictures.images(index), self.shapes.points[index]
-        k = n - round(n * WARP_SHARE)
-        new = torch.cat([points[:k], self.shapes.redrawn(points[k:], rng)])
+        new, k = self._new_shapes(points, rng)
         moved = warped(images[k:], points[k:].to(images), new[k:].to(images), self.resolution)
         images = torch.cat([resized(images[:k], self.resolution), moved])
         shape, appearance = self.codes.shape.encode(new), self.appearance[index]
         z = torch.cat([shape, appearance], 1)
         fine = torch.cat([shape.roll(1, 0), appearance], 1)
         return Targets(images, z.to(images), fine.to(images))
+
+    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
+        index = torch.randint(len(self.pictures), (n,), generator=rng)
+        new, _ = self._new_shapes(self.shapes.points[index], rng)
+        return torch.cat([self.codes.shape.encode(new), self.appearance[index]], 1)
+
+    def _new_shapes(self, points: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
+        """Points [n, 68, 2] of faces as they are to be drawn, and how many of the first stay as they are."""
+        k = len(points) - round(len(points) * WARP_SHARE)
+        return torch.cat([points[:k], self.shapes.redrawn(points[k:], rng)]), k
 
     def tensors(self) -> dict[str, Tensor]:
         return self.codes.tensors()

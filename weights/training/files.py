@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weights.generator import AXES, save_generator
+from weights.generator import AXES, random_z, save_generator
 from weights.hub import write_tensors
+from weights.prior import Prior, take_prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.data import to_bytes
 from weights.training.features import Features
@@ -93,26 +94,38 @@ def save_codes(subject: Subject, path: Path) -> None:
     write_tensors({name: tensor.half() for name, tensor in subject.tensors().items()}, path, {})
 
 
+def prior_path(out: Path) -> Path:
+    """Where a training's folder keeps the prior, if it has one."""
+    return out / "prior.safetensors"
+
+
+def load_prior(path: Path) -> Prior | None:
+    """The prior in a file, if it holds one, or if there is a file."""
+    try:
+        return take_prior(read_safetensors(path)[0]) if path.exists() else None
+    except (RuntimeError, ValueError) as error:
+        raise BadCheckpoint(f"{path} holds no prior of ours ({str(error).splitlines()[0]}): make it anew") from error
+
+
 @torch.no_grad()
-def export(average: StyleGAN2, path: Path, moving: int | None = None) -> None:
-    """The generator for `load_generator`; its mean latent is that of z ~ N(0, I), its axes of what `moving` moves."""
-    z = torch.randn(10_000, average.config.z_dim, generator=torch.Generator().manual_seed(0))
+def export(average: StyleGAN2, path: Path, moving: int | None = None, prior: Prior | None = None) -> None:
+    """The generator for `load_generator`; its mean latent is that of random z, its axes of what `moving` moves."""
     mapping = average.mapping
-    mapping.w_avg.copy_(mapping(z.to(mapping.w_avg))[:, 0].mean(0))
-    save_generator(average, path, moving=moving)
+    mapping.w_avg.copy_(mapping(random_z(average, prior, 10_000, 0))[:, 0].mean(0))
+    save_generator(average, path, moving=moving, prior=prior)
 
 
-def save_sheets(average: StyleGAN2, subject: Subject, out: Path, drawn: int) -> None:
-    sheets = subject.sheets(average) | {f"samples-{drawn:08d}": samples(average)}
+def save_sheets(average: StyleGAN2, subject: Subject, out: Path, drawn: int, prior: Prior | None = None) -> None:
+    sheets = subject.sheets(average) | {f"samples-{drawn:08d}": samples(average, prior)}
     for name, images in sheets.items():
         Image.fromarray(tiled(images)).save(out / f"{name}.png")
 
 
 @torch.no_grad()
-def samples(average: StyleGAN2, rows: int = 8, psi: float = 0.8) -> Tensor:
+def samples(average: StyleGAN2, prior: Prior | None = None, rows: int = 8, psi: float = 0.8) -> Tensor:
     """rows x rows samples, float [rows, rows, 3, R, R]; the same latents each time."""
-    z = torch.randn(rows, rows, average.config.z_dim, generator=torch.Generator().manual_seed(0))
-    return torch.stack([average.synthesis(average.mapping(row, psi)) for row in z.to(average.mapping.w_avg)])
+    z = random_z(average, prior, rows * rows, 0)
+    return torch.stack([average.synthesis(average.mapping(row, psi)) for row in z.split(rows)])
 
 
 def tiled(images: Tensor) -> np.ndarray:
@@ -160,6 +173,7 @@ def load_network(path: Path) -> StyleGAN2:
         if "training" in metadata:
             tensors = under("average", tensors)
         tensors.pop(AXES, None)
+        take_prior(tensors)
         network = StyleGAN2(StyleGAN2Config.from_metadata(metadata))
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (RuntimeError, TypeError, ValueError) as error:

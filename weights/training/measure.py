@@ -30,7 +30,7 @@ from weights.training.command import chosen_device, run_command
 from weights.training.data import BadPictures, Mirrored, load_pictures, to_bytes, to_float
 from weights.training.faces import load_landmarks
 from weights.training.features import EFFICIENTNET_LITE0, Features, load_features
-from weights.training.files import load_network
+from weights.training.files import load_network, load_prior
 from weights.training.landmarks import find_points
 
 SEED = 1  # of all samples
@@ -74,7 +74,9 @@ def run(arguments: Arguments) -> None:
     device = chosen_device(arguments.device)
     features = load_features(EFFICIENTNET_LITE0).to(device)
     network = load_network(arguments.generator).to(device).eval().requires_grad_(False)
-    generator = Generator(network, str(arguments.generator), sha256_of(arguments.generator))
+    generator = Generator(
+        network, str(arguments.generator), sha256_of(arguments.generator), prior=load_prior(arguments.generator)
+    )
     pictures = load_pictures(arguments.data, generator.resolution)
     points = load_landmarks(arguments.landmarks, len(pictures)) if arguments.landmarks else None
     if arguments.samples <= NEIGHBOUR or len(pictures) < 2 * (NEIGHBOUR + 1):

@@ -34,6 +34,9 @@ class Pictures:
         z = self.codes[index].to(images)
         return Targets(images, z, z)
 
+    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
+        return self.codes[torch.randint(len(self.pictures), (n,), generator=rng)]
+
     def tensors(self) -> dict[str, Tensor]:
         return self.basis.tensors("codes")
 

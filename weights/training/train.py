@@ -81,6 +81,10 @@ class Subject(Protocol):
         """n targets on the device of the pictures; randomness from `rng`, which is the CPU's."""
         ...
 
+    def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
+        """z [n, z_dim] as of n targets, on the CPU."""
+        ...
+
     def tensors(self) -> dict[str, Tensor]:
         """What codes are made with, for the checkpoint: fitted anew, an axis could have the other sign."""
         ...

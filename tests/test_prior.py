@@ -1,0 +1,95 @@
+"""weights.prior and its training, on codes that no normal distribution has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from weights import load_generator
+from weights.generator import random_z
+from weights.prior import Prior, unit
+from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+from weights.training import __main__ as training
+from weights.training import prior as command
+from weights.training.files import BadCheckpoint, export, load_network, load_prior
+from weights.training.prior import PriorConfig, train_prior
+from weights.training.train import TrainConfig
+
+SMALL = StyleGAN2Config(16, z_dim=4, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
+
+
+def corners(n: int, rng: torch.Generator) -> Tensor:
+    """Codes [n, 4], each near one of two opposite corners."""
+    return torch.where(torch.rand(n, 1, generator=rng) < 0.5, 2.0, -2.0).repeat(1, 4)
+
+
+def strange_prior() -> Prior:
+    """One that is not the identity."""
+    prior = Prior(4)
+    with torch.no_grad():
+        prior.layers[-1].bias.add_(1.0)
+    return prior
+
+
+def test_it_begins_as_the_identity_but_for_the_length() -> None:
+    z = torch.randn(5, 4)
+    torch.testing.assert_close(Prior(4)(3 * z), unit(z))
+
+
+def test_it_learns_codes_that_are_not_normal() -> None:
+    """Both corners in equal shares, with the noise around them; normal z lie anywhere between."""
+    prior = Prior(4)
+    assert len(list(train_prior(prior, corners, PriorConfig(steps=1000, batch=128, lr=2e-3, heads_lr=4e-3)))) == 1000
+    side = unit(prior(torch.randn(1000, 4, generator=torch.Generator().manual_seed(9)))).mean(1)  # 1, -1 in the corners
+    assert side.abs().mean() > 0.75  # of the codes with their noise: 0.97; of normal z 0.42
+    assert 0.3 < (side > 0).float().mean() < 0.7
+
+
+def test_a_generator_with_a_prior_draws_its_samples_through_it(tmp_path: Path) -> None:
+    network, prior = StyleGAN2(SMALL), strange_prior()
+    export(network, tmp_path / "plain.safetensors")
+    plain = load_generator(tmp_path / "plain.safetensors")
+    export(network, tmp_path / "g.safetensors", prior=prior)
+    generator = load_generator(tmp_path / "g.safetensors")
+    expected = generator.network.mapping(prior(random_z(network, None, 3, 1)))
+    torch.testing.assert_close(generator.sample(3, 1), expected, atol=2e-2, rtol=2e-2)  # it is kept in half precision
+    assert (generator.sample(3, 1) - plain.sample(3, 1)).abs().max() > 0.1
+    assert (generator.sample(4000, 1)[:, 0].mean(0) - generator.mean_latent[0]).abs().max() < 0.1
+    assert load_network(tmp_path / "g.safetensors").config == SMALL  # without it
+
+
+def test_the_command_gives_a_training_its_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = SimpleNamespace(to=lambda device: lambda images: [images] * 4)
+    for module in (training, command):
+        monkeypatch.setattr(module, "stop_on_signals", lambda: None)
+    monkeypatch.setattr(training, "load_features", lambda: features)
+    (tmp_path / "pictures").mkdir()
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    shape = {"resolution": 16, "z_dim": 4, "w_dim": 16, "channel_base": 128, "channel_max": 16, "device": "cpu"}
+    config = TrainConfig(batch=4, feature_size=16)
+    first = training.Arguments(tmp_path / "pictures", tmp_path / "out", until=4, config=config, **shape)
+    teach = command.Arguments(tmp_path / "pictures", tmp_path / "out", config=PriorConfig(steps=20, batch=16))
+    with pytest.raises(BadCheckpoint, match="holds no training"):
+        command.run(teach)
+    training.run(first)
+    command.run(teach)
+    generator = load_generator(tmp_path / "out" / "generator.safetensors")
+    assert generator.prior is not None
+    training.run(replace(first, until=8))  # which keeps it
+    prior = load_generator(tmp_path / "out" / "generator.safetensors").prior
+    assert prior is not None
+    torch.testing.assert_close(prior.state_dict(), generator.prior.state_dict())
+
+
+def test_a_file_without_one_has_none(tmp_path: Path) -> None:
+    export(StyleGAN2(SMALL), tmp_path / "g.safetensors")
+    assert load_prior(tmp_path / "g.safetensors") is None
+    assert load_prior(tmp_path / "no-file.safetensors") is None

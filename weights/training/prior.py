@@ -1,0 +1,169 @@
+"""`python -m weights.training.prior DATA --run FOLDER`: teaches normal z to be like the codes of pictures.
+
+A small generative adversarial network whose pictures are codes: minutes on one core. The discriminator sees samples
+two by two (Lin et al. 2018, arXiv 1712.04086), or whole kinds of codes are left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from weights.hub import write_tensors
+from weights.prior import Prior, tensors_of, unit
+from weights.training.command import (
+    LOG_EVERY,
+    checkpoint_of,
+    chosen_device,
+    load_subject,
+    means,
+    run_command,
+    stop_on_signals,
+)
+from weights.training.files import BadCheckpoint, export, load_codes, load_network, prior_path
+
+Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, z_dim]
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """How the prior is trained."""
+
+    steps: int = 9000
+    batch: int = 1024  # codes a step
+    layers: int = 3  # before the last, linear one
+    noise: float = 0.5  # standard deviation of the noise on codes, which have one: between pictures lie others
+    lr: float = 2e-4  # Adam's, falling to zero in the second half
+    heads_lr: float = 4e-4  # of the discriminator
+    penalty: float = 0.2  # weight of the squared gradient at codes (R1; Mescheder et al. 2018, arXiv 1801.04406)
+    every: int = 8  # steps between two of those
+    ema: float = 0.998  # a step, of the average prior
+    seed: int = 0
+
+
+class Critic(nn.Module):
+    """Codes [n, z_dim] -> logits [n / 2], one for each pair; residual layers."""
+
+    def __init__(self, z_dim: int, width: int = 512):
+        super().__init__()
+        self.first, self.last = nn.Linear(2 * z_dim, width), nn.Linear(width, 1)
+        self.middle = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = F.leaky_relu(self.first(codes.reshape(len(codes) // 2, -1)), 0.2)
+        for layer in self.middle:
+            x = x + F.leaky_relu(layer(x), 0.2)
+        out: Tensor = self.last(x)[:, 0]
+        return out
+
+
+def train_prior(average: Prior, draw: Draw, config: PriorConfig) -> Iterator[dict[str, float]]:
+    """Trains a new prior in place on codes, yielding each step's losses."""
+    rng = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        critic = Critic(average.z_dim)
+    for parameter in average.requires_grad_(False).parameters():
+        parameter.data += 0.01 * torch.randn(parameter.shape, generator=rng)  # twins would stay twins
+    prior = copy.deepcopy(average).requires_grad_(True)
+    adams = [
+        torch.optim.Adam(network.parameters(), lr, (0.0, 0.99))
+        for network, lr in ((prior, config.lr), (critic, config.heads_lr))
+    ]
+    for index in range(config.steps):
+        for adam, lr in zip(adams, (config.lr, config.heads_lr), strict=True):
+            adam.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - index / config.steps))
+        with torch.enable_grad():
+            real = draw(config.batch, rng)
+            real = unit(real + config.noise * torch.randn(real.shape, generator=rng))
+            drawn = prior(torch.randn(real.shape, generator=rng))
+            losses = {"critic": critic_step(critic, adams[1], real, drawn.detach(), config, index)}
+            loss = F.softplus(-critic(drawn)).mean()
+            adams[0].zero_grad()
+            loss.backward(inputs=list(prior.parameters()))
+            adams[0].step()
+            losses["prior"] = float(loss.detach())
+            with torch.no_grad():
+                for mean, now in zip(average.parameters(), prior.parameters(), strict=True):
+                    mean.lerp_(now, 1 - config.ema)
+        yield losses
+
+
+def critic_step(
+    critic: Critic, adam: torch.optim.Adam, real: Tensor, drawn: Tensor, config: PriorConfig, index: int
+) -> float:
+    penalised = index % config.every == 0
+    scores = critic(real.requires_grad_(penalised))
+    loss = F.softplus(-scores).mean() + F.softplus(critic(drawn)).mean()
+    total = loss
+    if penalised:
+        (gradient,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+        total = loss + config.penalty / 2 * config.every * gradient.square().sum(1).mean()
+    adam.zero_grad()
+    total.backward()
+    adam.step()
+    return float(loss.detach())
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the prior of a generator that python -m weights.training made, on the codes of its pictures.
+
+    Random samples then look like the pictures; latents, and what is inverted and dragged, stay as they are. Run it
+    before weights.training.encoder, for it writes the generator's file anew.
+    """
+
+    data: tyro.conf.Positional[Path]  # the same pictures
+    run: Path = Path("training-out")  # what that command got as --out; the prior is written there
+    landmarks: Path | None = None  # the same file, if there was one
+    threads: int = 0  # of the CPU; 0: as many as there are cores
+    config: Annotated[PriorConfig, tyro.conf.arg(name="")] = field(default_factory=PriorConfig)
+
+
+def main() -> None:
+    run_command(Arguments, run)
+
+
+def run(arguments: Arguments) -> None:
+    stop_on_signals()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    checkpoint = checkpoint_of(arguments.run)
+    if not checkpoint.exists():
+        raise BadCheckpoint(f"{arguments.run} holds no training: make one with python -m weights.training")
+    average, codes = load_network(checkpoint), load_codes(checkpoint)
+    z_dim = average.config.z_dim
+    subject = load_subject(
+        arguments.data, arguments.landmarks, average.config.img_resolution, z_dim, codes, chosen_device("cpu")
+    )
+    prior, recent = Prior(z_dim, arguments.config.layers), []
+    with (
+        tqdm(total=arguments.config.steps, unit="step", smoothing=0.02, mininterval=5) as bar,
+        (arguments.run / "prior-log.jsonl").open("a") as log,
+    ):
+        try:
+            for losses in train_prior(prior, subject.draw_codes, arguments.config):
+                bar.update()
+                recent.append(losses)
+                if len(recent) == LOG_EVERY:
+                    bar.set_postfix(means(recent), refresh=False)
+                    log.write(json.dumps({"step": bar.n} | means(recent)) + "\n")
+                    recent = []
+        except KeyboardInterrupt:
+            tqdm.write("stopped early; what was learned so far is kept")
+    write_tensors(dict(tensors_of(prior)), prior_path(arguments.run), {})
+    export(average, arguments.run / "generator.safetensors", subject.moving, prior)
+
+
+if __name__ == "__main__":
+    main()
