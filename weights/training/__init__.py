@@ -1,1 +1,1 @@
-"""How the embedded generator was made: `python -m weights.training.morph --help`."""
+"""How the embedded generator was made: `python -m weights.training --help`."""
