@@ -84,9 +84,13 @@ def test_the_command_gives_a_training_its_prior(tmp_path: Path, monkeypatch: pyt
     generator = load_generator(tmp_path / "out" / "generator.safetensors")
     assert generator.prior is not None
     training.run(replace(first, until=8))  # which keeps it
-    prior = load_generator(tmp_path / "out" / "generator.safetensors").prior
-    assert prior is not None
-    torch.testing.assert_close(prior.state_dict(), generator.prior.state_dict())
+    training.run(
+        replace(first, out=tmp_path / "other", init=tmp_path / "out" / "generator.safetensors")
+    )  # so does this
+    for out in ("out", "other"):
+        prior = load_generator(tmp_path / out / "generator.safetensors").prior
+        assert prior is not None
+        torch.testing.assert_close(prior.state_dict(), generator.prior.state_dict())
 
 
 def test_a_file_without_one_has_none(tmp_path: Path) -> None:

@@ -11,19 +11,17 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from align import AlignedFace, PhotoError, choose_face, find_faces
+from align import AlignedFace, PhotoError
 from pipeline.commands.common import Common, bar, say
+from pipeline.gestures import PhotoEdit, ask
 from pipeline.report import close_up, differing_outside, identity_distance, strip, with_arrows
 from pipeline.session import EditSession
 
 PHOTO = Path(__file__).parents[2] / "tests" / "data" / "lisa1.jpg"
 
-# Landmarks of iBUG 300-W and where they go, in pixels of a 512-pixel face: right and down are positive.
-Moves = dict[int, tuple[float, float]]
-EDITS: dict[str, Moves] = {
-    "smile": {48: (-12, -12), 54: (12, -12), 51: (0, 2.5), 57: (0, -2.5)},  # the mouth's corners, lips thinner
-    "turn": {30: (-12, 0), 27: (-8, 0), 8: (-8, 0)},  # nose tip and root, and chin, to one side
-}
+SMILE = 0.6  # the gesture's strength
+# Landmarks of iBUG 300-W and where they go, in pixels of a 512-pixel face: nose tip and root, and chin, to one side.
+TURN = {30: (-12, 0), 27: (-8, 0), 8: (-8, 0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +46,24 @@ class Demo(Common):
         bar(session.invert(only_if_needed=True))
         say(f"inverted: {time.perf_counter() - started:.1f} s")
 
-        points = choose_face(find_faces(session.photo.pixels)).points
-        pictures = {"photo": session.photo.pixels}
-        for name, moves in EDITS.items():
-            pictures |= self._edit(session, face, name, points[list(moves)], np.array(list(moves.values())))
+        points, pixels = session.landmarks(of_photo=True), session.photo.pixels
+        handles, moves = points[list(TURN)], np.array(list(TURN.values()))
+        edits = {
+            "smile": ask({"smile": SMILE}, points, pixels.shape[:2]),
+            "turn": PhotoEdit(handles, handles + moves * face.scale * face.size / 512, None),
+        }
+        pictures = {"photo": pixels}
+        for name, edit in edits.items():
+            pictures |= self._edit(session, face, name, edit)
         closer = {name: close_up(picture, face.quad) for name, picture in pictures.items()}
         Image.fromarray(strip(closer)).save(folder / "strip.png")
         say(f"{folder / 'strip.png'}: before and after, side by side")
 
-    def _edit(
-        self, session: EditSession, face: AlignedFace, name: str, handles: np.ndarray, moves: np.ndarray
-    ) -> dict[str, np.ndarray]:
+    def _edit(self, session: EditSession, face: AlignedFace, name: str, edit: PhotoEdit) -> dict[str, np.ndarray]:
         """One edit from the photo, exported and told; what was asked and what came of it, as pictures."""
         started = time.perf_counter()
         before = session.photo
-        targets = handles + moves * face.scale * face.size / 512
-        step = bar(session.drag(handles, targets, from_photo=True))
+        step = bar(session.drag(edit.handles, edit.targets, edit.mask, from_photo=True))
         assert step is not None
         after = session.result()
         output = self.output / f"{name}{session.files.photo.suffix}"
@@ -76,4 +76,4 @@ class Demo(Common):
             f"identity distance {'no face' if same is None else f'{same:.2f}'} (one person: below 0.6); "
             f"{outside} pixels differ outside the face's square"
         )
-        return {f"{name}: asked": with_arrows(before.pixels, handles, targets), name: after.pixels}
+        return {f"{name}: asked": with_arrows(before.pixels, edit.handles, edit.targets), name: after.pixels}

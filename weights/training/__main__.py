@@ -38,6 +38,7 @@ from weights.training.files import (
     prior_path,
     save_checkpoint,
     save_codes,
+    save_prior,
     save_sheets,
 )
 from weights.training.train import Subject, TrainConfig, Training, begin, train
@@ -104,6 +105,8 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
         return load_checkpoint(checkpoint, arguments.network, features, arguments.config, device)
     torch.manual_seed(arguments.config.seed)
     if arguments.init:
+        if codes_path(arguments.init).exists() and (prior := load_prior(arguments.init)):
+            save_prior(prior, prior_path(arguments.out))  # which stays true of the same codes
         generator = grown_alike(load_network(arguments.init), arguments.network, arguments.config)
     else:
         generator = StyleGAN2(arguments.network)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from weights.generator import AXES, random_z, save_generator
 from weights.hub import write_tensors
-from weights.prior import Prior, take_prior
+from weights.prior import Prior, take_prior, tensors_of
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.data import to_bytes
 from weights.training.features import Features
@@ -105,6 +105,10 @@ def load_prior(path: Path) -> Prior | None:
         return take_prior(read_safetensors(path)[0]) if path.exists() else None
     except (RuntimeError, ValueError) as error:
         raise BadCheckpoint(f"{path} holds no prior of ours ({str(error).splitlines()[0]}): make it anew") from error
+
+
+def save_prior(prior: Prior, path: Path) -> None:
+    write_tensors(dict(tensors_of(prior)), path, {})
 
 
 @torch.no_grad()

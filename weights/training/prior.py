@@ -19,8 +19,7 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from weights.hub import write_tensors
-from weights.prior import Prior, tensors_of, unit
+from weights.prior import Prior, unit
 from weights.training.command import (
     LOG_EVERY,
     checkpoint_of,
@@ -30,7 +29,7 @@ from weights.training.command import (
     run_command,
     stop_on_signals,
 )
-from weights.training.files import BadCheckpoint, export, load_codes, load_network, prior_path
+from weights.training.files import BadCheckpoint, export, load_codes, load_network, prior_path, save_prior
 
 Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, z_dim]
 
@@ -161,7 +160,7 @@ def run(arguments: Arguments) -> None:
                     recent = []
         except KeyboardInterrupt:
             tqdm.write("stopped early; what was learned so far is kept")
-    write_tensors(dict(tensors_of(prior)), prior_path(arguments.run), {})
+    save_prior(prior, prior_path(arguments.run))
     export(average, arguments.run / "generator.safetensors", subject.moving, prior)
 
 
