@@ -144,8 +144,10 @@ def _read_network(path: Path) -> tuple[StyleGAN2, Tensor | None, Prior | None, d
 def random_z(network: StyleGAN2, prior: Prior | None, n: int, seed: int) -> Tensor:
     """n random z [n, z_dim] on the network's device, the same for a seed on every device."""
     normal = np.random.default_rng(seed).standard_normal((n, network.config.z_dim), dtype=np.float32)
-    z = torch.from_numpy(normal).to(network.mapping.w_avg)
-    return prior(z) if prior else z
+    z = torch.from_numpy(normal)
+    if prior:  # where it is: a file's is on the CPU
+        z = prior(z.to(next(prior.parameters())))
+    return z.to(network.mapping.w_avg)
 
 
 @torch.no_grad()
