@@ -448,7 +448,7 @@ def test_grown_beyond_the_features_it_begins_both_views_with_the_heads_of_the_on
 def test_each_view_has_heads_of_its_own() -> None:
     heads = Discriminator([6, 6, 6, 6], views=2).eval()
     maps = toy_features(torch.randn(6, 3, 32, 32))
-    first, second = (torch.cat([m[:3] for m in heads(maps)][:1]), torch.cat([m[3:] for m in heads(maps)][:1]))
+    first, second = heads(maps)[0].split(3)
     with torch.no_grad():
         for parameter in heads.heads[4].parameters():  # those of the second view, at the finest scale
             parameter.mul_(-1)

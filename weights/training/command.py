@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import tyro
 from torch import Tensor
+from tqdm import tqdm
 
 from weights.memory import keep_freed_memory
 from weights.training.data import BadPictures, load_pictures, smallest_width
@@ -50,6 +52,30 @@ def chosen_device(name: str) -> torch.device:
 
 def checkpoint_of(out: Path) -> Path:
     return out / "checkpoint.safetensors"
+
+
+def checkpoint_in(run: Path) -> Path:
+    """The checkpoint of a training that must be there. Raises BadCheckpoint."""
+    if not checkpoint_of(run).exists():
+        raise BadCheckpoint(f"{run} holds no training: make one with python -m weights.training")
+    return checkpoint_of(run)
+
+
+def told(
+    steps: Iterator[dict[str, float]], log: Path, counted: str, unit: str, total: int, size: int = 1
+) -> Iterator[None]:
+    """Goes through the steps, each of `size` units, drawing the bar and writing the log."""
+    recent: list[dict[str, float]] = []
+    with tqdm(total=total, unit=unit, smoothing=0.02, mininterval=5) as bar, log.open("a") as file:
+        for losses in steps:
+            bar.update(size)
+            recent.append(losses)
+            if len(recent) == LOG_EVERY:
+                bar.set_postfix(means(recent), refresh=False)
+                file.write(json.dumps({counted: bar.n} | means(recent)) + "\n")
+                file.flush()
+                recent = []
+            yield
 
 
 def load_subject(

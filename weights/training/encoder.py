@@ -6,7 +6,6 @@ are. It learns the mapped latent of both, and then, by an offset for each row th
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -25,13 +24,12 @@ from weights.encoder import Encoder, encoder_path, save_encoder
 from weights.generator import Generator
 from weights.hub import sha256_of
 from weights.training.command import (
-    LOG_EVERY,
-    checkpoint_of,
+    checkpoint_in,
     chosen_device,
     load_subject,
-    means,
     run_command,
     stop_on_signals,
+    told,
 )
 from weights.training.features import Features, load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
@@ -167,9 +165,7 @@ def run(arguments: Arguments) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = chosen_device(arguments.device)
-    checkpoint = checkpoint_of(arguments.run)
-    if not checkpoint.exists():
-        raise BadCheckpoint(f"{arguments.run} holds no training: make one with python -m weights.training")
+    checkpoint = checkpoint_in(arguments.run)
     path = arguments.run / "generator.safetensors"
     # Without the encoder beside it, which may be an earlier generator's.
     network, prior = load_network(path).to(device).eval().requires_grad_(False), load_prior(path)
@@ -210,27 +206,17 @@ def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encode
 
 def follow(encoder: Encoder, generator: Generator, subject: Subject, features: Features, arguments: Arguments) -> None:
     """Draws the bar, writes the log, and saves now and then; a run that is stopped leaves what it had."""
-    config, saved, recent = arguments.config, time.monotonic(), []
+    config, saved = arguments.config, time.monotonic()
     path = encoder_path(arguments.run / "generator.safetensors")
     steps = train_encoder(encoder, generator, subject, features, config)
-    with (
-        tqdm(total=config.pictures, unit="pic", smoothing=0.02, mininterval=5) as bar,
-        (arguments.run / "encoder-log.jsonl").open("a") as log,
-    ):
-        try:
-            for losses in steps:
-                bar.update(config.batch)
-                recent.append(losses)
-                if len(recent) == LOG_EVERY:
-                    bar.set_postfix(means(recent), refresh=False)
-                    log.write(json.dumps({"pictures": bar.n} | means(recent)) + "\n")
-                    log.flush()
-                    recent = []
-                if time.monotonic() - saved > arguments.save_every:
-                    save_encoder(encoder, path, generator.sha256)
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            tqdm.write("stopped early; what was learned so far is kept")
+    log = arguments.run / "encoder-log.jsonl"
+    try:
+        for _ in told(steps, log, "pictures", "pic", config.pictures, config.batch):
+            if time.monotonic() - saved > arguments.save_every:
+                save_encoder(encoder, path, generator.sha256)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        tqdm.write("stopped early; what was learned so far is kept")
     save_encoder(encoder, path, generator.sha256)
     Image.fromarray(tiled(encoder_sheet(encoder, generator, subject))).save(arguments.run / "encoder.png")
 

@@ -7,7 +7,6 @@ two by two (Lin et al. 2018, arXiv 1712.04086), or whole kinds of codes are left
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +20,15 @@ from tqdm import tqdm
 
 from weights.prior import Prior, unit
 from weights.training.command import (
-    LOG_EVERY,
-    checkpoint_of,
+    checkpoint_in,
     chosen_device,
     load_subject,
-    means,
     run_command,
     stop_on_signals,
+    told,
 )
-from weights.training.files import BadCheckpoint, export, load_codes, load_network, prior_path, save_prior
+from weights.training.files import export, load_codes, load_network, prior_path, save_prior
+from weights.training.train import follow
 
 Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, z_dim]
 
@@ -92,9 +91,7 @@ def train_prior(average: Prior, draw: Draw, config: PriorConfig) -> Iterator[dic
             loss.backward(inputs=list(prior.parameters()))
             adams[0].step()
             losses["prior"] = float(loss.detach())
-            with torch.no_grad():
-                for mean, now in zip(average.parameters(), prior.parameters(), strict=True):
-                    mean.lerp_(now, 1 - config.ema)
+            follow(average, prior, config.ema)
         yield losses
 
 
@@ -137,29 +134,19 @@ def run(arguments: Arguments) -> None:
     stop_on_signals()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    checkpoint = checkpoint_of(arguments.run)
-    if not checkpoint.exists():
-        raise BadCheckpoint(f"{arguments.run} holds no training: make one with python -m weights.training")
+    checkpoint = checkpoint_in(arguments.run)
     average, codes = load_network(checkpoint), load_codes(checkpoint)
     z_dim = average.config.z_dim
     subject = load_subject(
         arguments.data, arguments.landmarks, average.config.img_resolution, z_dim, codes, chosen_device("cpu")
     )
-    prior, recent = Prior(z_dim, arguments.config.layers), []
-    with (
-        tqdm(total=arguments.config.steps, unit="step", smoothing=0.02, mininterval=5) as bar,
-        (arguments.run / "prior-log.jsonl").open("a") as log,
-    ):
-        try:
-            for losses in train_prior(prior, subject.draw_codes, arguments.config):
-                bar.update()
-                recent.append(losses)
-                if len(recent) == LOG_EVERY:
-                    bar.set_postfix(means(recent), refresh=False)
-                    log.write(json.dumps({"step": bar.n} | means(recent)) + "\n")
-                    recent = []
-        except KeyboardInterrupt:
-            tqdm.write("stopped early; what was learned so far is kept")
+    prior, config = Prior(z_dim, arguments.config.layers), arguments.config
+    steps = train_prior(prior, subject.draw_codes, config)
+    try:
+        for _ in told(steps, arguments.run / "prior-log.jsonl", "step", "step", config.steps):
+            pass
+    except KeyboardInterrupt:
+        tqdm.write("stopped early; what was learned so far is kept")
     save_prior(prior, prior_path(arguments.run))
     export(average, arguments.run / "generator.safetensors", subject.moving, prior)
 

@@ -292,6 +292,6 @@ def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> Non
 
 
 @torch.no_grad()
-def follow(average: StyleGAN2, generator: StyleGAN2, decay: float) -> None:
-    for mean, now in zip(average.parameters(), generator.parameters(), strict=True):
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, now in zip(average.parameters(), network.parameters(), strict=True):
         mean.lerp_(now, 1 - decay)
