@@ -415,14 +415,16 @@ def test_growth_changes_nothing_that_is_drawn() -> None:
     assert (F.avg_pool2d(drawn, 2) - small).abs().mean() < 0.1 * small.abs().mean()
 
 
-def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: Faces) -> None:
-    config = replace(QUICK, warm=4, ramp=4)
-    small = begun(config)
+def trained_and_grown(folder: Path, faces: Faces, config: TrainConfig, resolution: int) -> tuple[Training, Training]:
+    """A training of 16 pictures, and what comes of its checkpoint at another resolution."""
+    small, path = begun(config), folder / "checkpoint.safetensors"
     trained(small, faces, 16, config)
-    save_checkpoint(small, faces, tmp_path / "checkpoint.safetensors")
-    large = load_checkpoint(
-        tmp_path / "checkpoint.safetensors", replace(SMALL, img_resolution=32), toy_features, config
-    )
+    save_checkpoint(small, faces, path)
+    return small, load_checkpoint(path, replace(SMALL, img_resolution=resolution), toy_features, config)
+
+
+def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: Faces) -> None:
+    small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=4, ramp=4), 32)
     assert large.drawn == 16
     torch.testing.assert_close(large.heads.state_dict(), small.heads.state_dict())
     z = torch.randn(1, 12)
@@ -432,13 +434,7 @@ def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: 
 
 
 def test_grown_beyond_the_features_it_begins_both_views_with_the_heads_of_the_one(tmp_path: Path, faces: Faces) -> None:
-    config = replace(QUICK, warm=0, ramp=4)
-    small = begun(config)
-    trained(small, faces, 16, config)
-    save_checkpoint(small, faces, tmp_path / "checkpoint.safetensors")
-    large = load_checkpoint(
-        tmp_path / "checkpoint.safetensors", replace(SMALL, img_resolution=64), toy_features, config
-    )
+    small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=0, ramp=4), 64)
     maps = toy_features(torch.randn(4, 3, 32, 32))
     small.heads.eval(), large.heads.eval()
     for one, two in zip(small.heads(maps), large.heads(maps), strict=True):
