@@ -6,6 +6,7 @@ which is one of LPIPS. What it imports beside (wandb, e4e, torchvision) is repla
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,7 +78,8 @@ class Network(nn.Module):
 
     def __init__(self, generator: Generator):
         super().__init__()
-        self.inner = generator.trainable_copy()
+        self.inner = copy.deepcopy(generator.network)
+        self.inner.synthesis.requires_grad_(True)
         config = self.inner.config
         self.z_dim, self.img_resolution, self.img_channels, num_ws = (
             config.z_dim,

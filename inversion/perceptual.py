@@ -8,10 +8,11 @@ figure is never called LPIPS.
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weights import LPIPS_TRUNKS, WeightsMissing, fetch
+from weights import LPIPS_TRUNKS, WeightsMissing, channels_last, fetch, product_type
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +37,14 @@ class Perceptual:
     taps: Callable[[Tensor], list[Tensor]]  # images -> feature maps [n, C_k, H_k, W_k]
     heads: list[Tensor]  # [1, C_k, 1, 1]
     size: int = 256  # larger images are averaged down to this many pixels a side: the cost goes with its square
+    dtype: torch.dtype = torch.float32  # in which the trunk multiplies
 
     def describe(self, images: Tensor) -> list[Tensor]:
         """The unit feature vectors of images; those of a target are computed once and kept."""
         if images.shape[-1] > self.size:
             images = F.interpolate(images, size=(self.size, self.size), mode="area")
-        return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in self.taps(images)]
+        maps = (x.float() for x in self.taps(images.to(self.dtype)))
+        return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in maps]
 
     def distance(self, images: Tensor, target: list[Tensor]) -> Tensor:
         """The distance [n] of images to a described target."""
@@ -50,6 +53,14 @@ class Perceptual:
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         return self.distance(a, self.describe(b))
+
+    def fast(self) -> Perceptual:
+        """For loops: the same in bfloat16, good to three digits, where that is faster."""
+        dtype = product_type(self.heads[0].device)
+        if dtype == self.dtype or not isinstance(self.taps, nn.Module):
+            return self
+        taps = channels_last(copy.deepcopy(self.taps).to(dtype))
+        return replace(self, taps=taps, dtype=dtype)
 
 
 def perceptual_size(resolution: int) -> int:
@@ -143,7 +154,9 @@ class BlurPool(nn.Module):
         self.register_buffer("filt", torch.empty(channels, 1, 3, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), self.filt, stride=2, groups=x.shape[1])
+        # In single precision: the way back through a strided depthwise convolution is slow in bfloat16.
+        wide = F.pad(x.float(), (2, 2, 2, 2), mode="reflect")
+        return F.conv2d(wide, self.filt.float(), stride=2, groups=x.shape[1]).to(x.dtype)
 
 
 def _vgg_slices() -> list[list[nn.Module]]:

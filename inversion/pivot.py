@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inversion.perceptual import Perceptual
-from weights import Generator
+from weights import Generator, fast_copy, fast_products
 
 STEPS, ENCODED_STEPS = 100, 25
 
@@ -67,7 +67,9 @@ def pivot(
 ) -> Iterator[PivotStep]:
     """Searches the latent that draws `target` [1, 3, H, W] from `start` [num_ws, w_dim], the mean latent if None."""
     target = target.detach().clone()  # leaves a caller's inference mode
+    perceptual = perceptual.fast()
     described = perceptual.describe(target)
+    network = fast_copy(generator.network, generator.device)
     mean, spread = generator.mean_latent, generator.spread
     limit = config.steps or (STEPS if start is None else ENCODED_STEPS)
     latent = (mean if start is None else start).detach().clone()
@@ -81,7 +83,8 @@ def pivot(
         t = index / limit
         noise = torch.randn(latent.shape, generator=random).to(latent) * (noise_at(t, config) * spread)
         with torch.enable_grad():
-            image = generator.render((latent + noise).expand(generator.num_ws, -1)[None])
+            with fast_products(generator.device):
+                image = network.synthesis((latent + noise).expand(generator.num_ws, -1)[None]).float()
             far = (latent - mean).square().mean() / spread**2
             loss = perceptual.distance(image, described).sum()
             loss = loss + config.pixel_weight * F.mse_loss(image, target) + config.mean_weight * far
@@ -94,9 +97,14 @@ def pivot(
 
 def ramp(t: float, config: PivotConfig) -> float:
     """The learning rate's factor at time t in [0, 1]: up in a line, down in a cosine (StyleGAN2, PTI)."""
-    down = min(1.0, (1.0 - t) / config.ramp_down) if config.ramp_down else 1.0
     up = min(1.0, t / config.ramp_up) if config.ramp_up else 1.0
-    return (0.5 - 0.5 * math.cos(math.pi * down)) * up
+    return falling(t, config.ramp_down) * up
+
+
+def falling(t: float, share: float) -> float:
+    """A learning rate's factor at time t in [0, 1]: 1, and in the last share of the time down to 0 in a cosine."""
+    down = min(1.0, (1.0 - t) / share) if share else 1.0
+    return 0.5 - 0.5 * math.cos(math.pi * down)
 
 
 def noise_at(t: float, config: PivotConfig) -> float:

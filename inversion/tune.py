@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inversion.perceptual import Perceptual
-from weights import Generator, StyleGAN2
+from inversion.pivot import falling
+from weights import Generator, StyleGAN2, fast_copy, fast_products
 
 COARSE = 32  # px
 FACE = (0.5, 0.525), (0.21, 0.25)
@@ -37,6 +38,8 @@ class TuneConfig:
     """Share of that rate for the convolutions up to 32 px, which hold how a face moves. 1: all alike, as in PTI."""
     pixel_weight: float = 10.0
     """Weight of the mean squared pixel difference, beside the perceptual distance. PTI: 1, with LPIPS."""
+    ramp_down: float = 0.15
+    """Share of the steps, at the end, in which the rate falls to 0: without, the last step may be off by half a dB."""
     view: float = 0.75
     """Share of the picture's side, in its middle, that the perceptual distance looks at: the face of a picture
     aligned as FFHQ, seen larger. 1: all of it, as in PTI."""
@@ -74,23 +77,29 @@ def tune(
 ) -> Iterator[TuneStep]:
     """Tunes a copy of the generator to draw `target` [1, 3, H, W] at `latent` [num_ws, w_dim]."""
     latent, target = latent.detach().clone(), target.detach().clone()  # leaves a caller's inference mode
+    perceptual = perceptual.fast()
     described, weight = perceptual.describe(_middle(target, config.view)), _pixel_weight(target, config.face_weight)
-    network = generator.trainable_copy()
-    parameters = dict(network.synthesis.named_parameters())
+    network = fast_copy(generator.network, generator.device)
+    parameters = dict(network.synthesis.requires_grad_(True).named_parameters())
     optimizer = torch.optim.Adam(
         [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()]
     )
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / config.steps, config.ramp_down))
 
     for index in range(config.steps + 1):
         with torch.enable_grad():
-            image = network.synthesis(latent[None])
+            with fast_products(generator.device):
+                image = network.synthesis(latent[None]).float()
             distance = perceptual.distance(_middle(image, config.view), described).sum()
             loss = distance + config.pixel_weight * ((image - target).square() * weight).mean()
             if config.locality_weight:
                 loss = loss + config.locality_weight * _locality(generator, network, latent, perceptual, config, index)
         arrived = distance.item() <= config.enough
         # A copy, so that a step stays what it was: 11 MB embedded, 113 MB at 1024 px, under a hundredth of a step.
-        weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        weights = {
+            name: parameter.detach().clone(memory_format=torch.contiguous_format)
+            for name, parameter in parameters.items()
+        }
         yield TuneStep(index, config.steps, distance.item(), weights, arrived)
         if arrived:
             return
@@ -99,6 +108,7 @@ def tune(
         ):
             parameter.grad = gradient
         optimizer.step()
+        rates.step()
 
 
 def _rate(name: str, config: TuneConfig) -> float:
@@ -134,6 +144,7 @@ def _locality(
     """How much the tuned network departs from the old one at a random latent near the pivot (PTI, eq. 5)."""
     away = generator.sample(1, seed=config.seed + index, psi=0.5)[0] - latent
     near = latent + away * (config.locality_distance / away.norm())
-    before = generator.render(near[None]).detach()
-    after = network.synthesis(near[None])
+    with fast_products(generator.device):
+        before = generator.render(near[None]).float().detach()
+        after = network.synthesis(near[None]).float()
     return perceptual(after, before).sum() + F.mse_loss(after, before)

@@ -6,7 +6,7 @@ import torch
 from conftest import lisa_face, small_generator
 
 from inversion import Perceptual, PivotConfig, TuneConfig, load_perceptual, pivot, tune
-from inversion.pivot import noise_at, ramp
+from inversion.pivot import falling, noise_at, ramp
 from inversion.tune import _middle, _pixel_weight
 from pipeline import finish
 from weights import load_generator, to_image
@@ -23,6 +23,7 @@ def test_learning_rate_and_noise_follow_the_paper() -> None:
     assert ramp(0.0, config) == 0 and ramp(1.0, config) == pytest.approx(0)
     assert ramp(0.025, config) == pytest.approx(0.5) and ramp(0.5, config) == 1.0
     assert ramp(0.875, config) == pytest.approx(0.5)  # halfway down a cosine
+    assert falling(0.5, 0.5) == 1 and falling(0.75, 0.5) == pytest.approx(0.5) and falling(0.9, 0.0) == 1
     assert noise_at(0.0, config) == config.noise and noise_at(0.375, config) == pytest.approx(config.noise / 4)
     assert noise_at(0.75, config) == 0
 

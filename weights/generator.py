@@ -87,12 +87,6 @@ class Generator:
             return axes_of(self.network, self.network.config.z_dim)
         return self.known_axes
 
-    def trainable_copy(self) -> StyleGAN2:
-        """A copy of the network whose synthesis takes gradients; this generator stays as it is."""
-        network = copy.deepcopy(self.network)
-        network.synthesis.requires_grad_(True)
-        return network
-
     def tuned(self, synthesis: dict[str, Tensor]) -> Generator:
         """The same generator with some of its synthesis parameters replaced (names relative to `synthesis`)."""
         network = copy.deepcopy(self.network)

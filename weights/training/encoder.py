@@ -23,6 +23,7 @@ from tqdm import tqdm
 from weights.encoder import Encoder, encoder_path, save_encoder
 from weights.generator import Generator
 from weights.hub import sha256_of
+from weights.precision import channels_last
 from weights.training.command import (
     checkpoint_in,
     chosen_device,
@@ -34,7 +35,7 @@ from weights.training.command import (
 from weights.training.features import Features, load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
 from weights.training.growth import enlarged
-from weights.training.train import Subject, fast_on_cpu, map_distance, resized
+from weights.training.train import Subject, map_distance, resized
 from weights.trunk import Trunk
 
 
@@ -180,8 +181,8 @@ def run(arguments: Arguments) -> None:
         device,
     )
     encoder = begun(arguments, generator, features)
-    fast_on_cpu(encoder)
-    fast_on_cpu(generator.network)
+    channels_last(encoder)
+    channels_last(generator.network)
     follow(encoder.to(device), generator, subject, features, arguments)
 
 

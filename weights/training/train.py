@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weights.precision import channels_last
 from weights.stylegan2 import StyleGAN2
 from weights.training.augment import draw_augmentation
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
@@ -126,7 +127,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
         torch.manual_seed(config.seed)
         heads = Discriminator(channels, config.seed, views_of(generator.config.img_resolution, config)).to(device)
     for network in (generator.train().requires_grad_(True), heads):
-        fast_on_cpu(network)
+        channels_last(network)  # a fifth faster on a CPU
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     return Training(
@@ -140,13 +141,6 @@ def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
     coarse = sum(resolution <= 16 for resolution in generator.config.resolutions)
     parts = [generator.mapping], blocks[:coarse], blocks[coarse:]
     return [{"params": [p for module in part for p in module.parameters()]} for part in parts]
-
-
-def fast_on_cpu(network: nn.Module) -> None:
-    """Convolution weights in the order channels last; their outputs follow. A fifth faster."""
-    for parameter in network.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 @torch.inference_mode(False)
