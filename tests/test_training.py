@@ -30,9 +30,11 @@ from weights.training.files import (
     export,
     load_checkpoint,
     load_codes,
+    load_heads,
     load_network,
     save_checkpoint,
     save_codes,
+    save_heads,
     save_sheets,
 )
 from weights.training.growth import grown
@@ -272,6 +274,18 @@ def test_the_discriminator_joins_after_the_warm_start(faces: Faces) -> None:
     assert losses[-1]["heads"] < losses[0]["heads"]  # it learns to tell drawn from real
 
 
+def test_for_a_while_only_the_discriminator_learns(faces: Faces) -> None:
+    config = replace(QUICK, warm=0, ramp=4, heads_alone=8)
+    training = begun(config)
+    before = {name: tensor.clone() for name, tensor in training.generator.named_parameters()}
+    heads = [p.clone() for p in training.heads.parameters()]
+    assert all(losses.keys() == {"heads"} for losses in trained(training, faces, 8, config))
+    assert all(torch.equal(before[name], tensor) for name, tensor in training.generator.named_parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(heads, training.heads.parameters(), strict=True))
+    assert all("adversarial" in losses for losses in trained(training, faces, 16, config))
+    assert any(not torch.equal(before[name], tensor) for name, tensor in training.generator.named_parameters())
+
+
 def test_the_discriminator_reaches_the_generator(faces: Faces) -> None:
     """With all else at weight zero only the discriminator moves it."""
     config = replace(QUICK, warm=0, ramp=1, full_half_life=1e-3, coarse_weight=0, feature_weight=0)
@@ -389,6 +403,25 @@ def test_a_generator_without_its_checkpoint_goes_on_with_its_codes(tmp_path: Pat
     save_checkpoint(begun(), SimpleNamespace(tensors=lambda: dict(other)), tmp_path / "none" / "checkpoint.safetensors")
     codes = command.known_codes(arguments)
     assert codes is not None and all(torch.equal(codes[name], other[name]) for name in other)  # the checkpoint's first
+
+
+def test_a_discriminator_without_its_checkpoint_goes_on(tmp_path: Path, faces: Faces) -> None:
+    config, path = replace(QUICK, warm=0, ramp=4), tmp_path / "g-heads.safetensors"
+    first = begun(config)
+    trained(first, faces, 16, config)
+    save_heads(first.heads, path)
+    again, twice = begun(config).heads, Discriminator([6, 6, 6, 6], views=2)
+    load_heads(again, path)
+    load_heads(twice, path)
+    maps = toy_features(torch.randn(4, 3, 32, 32))
+    for heads in (first.heads, again, twice):
+        heads.eval()
+    for one, same, two in zip(first.heads(maps), again(maps), twice(maps), strict=True):
+        torch.testing.assert_close(same, one, rtol=0.02, atol=0.02)  # kept in half precision
+        torch.testing.assert_close(two, torch.cat([same[::2], same[1::2]]))
+    save_file({"other": torch.zeros(1)}, path)
+    with pytest.raises(BadCheckpoint, match="no discriminator"):
+        load_heads(again, path)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(faces: Faces) -> None:
@@ -538,7 +571,12 @@ def test_the_command_trains_stops_and_goes_on(
     command.run(replace(arguments, until=16))
     log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["pictures"] for line in log] == [8, 16]
-    assert load_network(tmp_path / "out" / "generator.safetensors").config == SMALL
+    exported = tmp_path / "out" / "generator.safetensors"
+    assert load_network(exported).config == SMALL
+    elsewhere = replace(arguments, out=tmp_path / "new", init=exported)
+    kept = load_file(tmp_path / "out" / "generator-heads.safetensors")
+    begun_with = command.prepared(elsewhere, toy_features, torch.device("cpu")).heads.state_dict()
+    torch.testing.assert_close(begun_with, {name: tensor.float() for name, tensor in kept.items()})
     with pytest.raises(BadCheckpoint, match="begun without --landmarks"):
         command.run(replace(arguments, landmarks=tmp_path / "landmarks.npz"))
 

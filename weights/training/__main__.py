@@ -31,13 +31,16 @@ from weights.training.files import (
     codes_path,
     export,
     grown_alike,
+    heads_path,
     load_checkpoint,
     load_codes,
+    load_heads,
     load_network,
     load_prior,
     prior_path,
     save_checkpoint,
     save_codes,
+    save_heads,
     save_prior,
     save_sheets,
 )
@@ -57,7 +60,8 @@ class Arguments:
     out: Path = Path("training-out")  # checkpoint, export, grids and log go here
     landmarks: Path | None = None  # of faces, as python -m weights.training.landmarks found them
     resolution: int = 128  # px, a power of two; a checkpoint of fewer grows
-    init: Path | None = None  # a generator to start from, with its codes beside it; it may be smaller than this one
+    init: Path | None = None
+    """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
     z_dim: int = 128
     w_dim: int = 256
@@ -110,7 +114,10 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
         generator = grown_alike(load_network(arguments.init), arguments.network, arguments.config)
     else:
         generator = StyleGAN2(arguments.network)
-    return begin(generator.to(device), features, arguments.config)
+    training = begin(generator.to(device), features, arguments.config)
+    if arguments.init and heads_path(arguments.init).exists():
+        load_heads(training.heads, heads_path(arguments.init))
+    return training
 
 
 def known_codes(arguments: Arguments) -> dict[str, Tensor] | None:
@@ -148,6 +155,7 @@ def save(training: Training, subject: Subject, out: Path) -> None:
     prior = load_prior(prior_path(out))
     export(training.average, out / "generator.safetensors", subject.moving, prior)  # first: it sets the mean latent
     save_codes(subject, codes_path(out / "generator.safetensors"))
+    save_heads(training.heads, heads_path(out / "generator.safetensors"))
     save_checkpoint(training, subject, checkpoint_of(out))
     save_sheets(training.average, subject, out, training.drawn, prior)
 

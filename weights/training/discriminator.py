@@ -7,6 +7,8 @@ minutes instead of days.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,8 +40,16 @@ class Discriminator(nn.Module):
             for i, x in enumerate(self.mixed(maps))
         ]
 
+    def alone(self) -> Discriminator:
+        """A new one of a single view, on the same features."""
+        one = copy.deepcopy(self)
+        one.views, one.heads = 1, one.heads[: len(one.heads) // self.views]
+        return one
+
     def begin_with(self, one: Discriminator) -> None:
-        """The heads of `one`, which knows a single view, for each of the views."""
+        """The heads of `one`, which knows a single view, for each of the views, and what they look through."""
+        for name, mixing in one.named_buffers(recurse=False):
+            self.get_buffer(name).copy_(mixing)
         for i, own in enumerate(self.heads):
             own.load_state_dict(one.heads[i % len(one.heads)].state_dict())
 

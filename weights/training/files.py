@@ -21,6 +21,7 @@ from weights.hub import write_tensors
 from weights.prior import Prior, take_prior, tensors_of
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.data import to_bytes
+from weights.training.discriminator import Discriminator
 from weights.training.features import Features
 from weights.training.growth import grown
 from weights.training.train import Subject, TrainConfig, Training, begin
@@ -92,6 +93,29 @@ def codes_path(generator: Path) -> Path:
 def save_codes(subject: Subject, path: Path) -> None:
     """What z means, for who goes on from the exported generator without its checkpoint; half precision is enough."""
     write_tensors({name: tensor.half() for name, tensor in subject.tensors().items()}, path, {})
+
+
+def heads_path(generator: Path) -> Path:
+    """Where the discriminator of a generator's file lies: beside it."""
+    return generator.with_name(f"{generator.stem}-heads.safetensors")
+
+
+def save_heads(heads: Discriminator, path: Path) -> None:
+    """What the discriminator has learned, for who goes on without the checkpoint; half precision is enough."""
+    write_tensors({name: tensor.half() for name, tensor in heads.state_dict().items()}, path, {})
+
+
+def load_heads(heads: Discriminator, path: Path) -> None:
+    """Gives a discriminator what another has learned, that may know fewer views. Raises BadCheckpoint."""
+    tensors = {name: tensor.float() for name, tensor in read_safetensors(path)[0].items()}
+    single = heads.alone()
+    known = heads if tensors.keys() == heads.state_dict().keys() else single
+    try:
+        known.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadCheckpoint(f"{path} is no discriminator of ours ({str(error).splitlines()[0]}): delete it") from error
+    if known is single:
+        heads.begin_with(single)
 
 
 def prior_path(out: Path) -> Path:

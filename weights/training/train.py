@@ -38,6 +38,7 @@ class TrainConfig:
     mapping_gain: float = 25.0  # of the mapping's rate, which the equalised weights slow down by 100
     coarse_gain: float = 1.0  # from `warm` on, of the rates of the mapping and the blocks up to 16 px: what holds shape
     warm: int = 100_000  # pictures of regression alone
+    heads_alone: int = 0  # pictures after that, in which only the discriminator learns: for a generator that is good
     ramp: int = 4_000  # pictures after that, in which the discriminator's weight rises
     adversarial: float = 0.3  # its weight from then on
     full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
@@ -173,17 +174,21 @@ def step(
 ) -> dict[str, float]:
     """One step of the generator, and of the discriminator once it takes part."""
     device, since = targets.images.device, training.drawn - config.warm
+    alone = 0 <= since < config.heads_alone
     fast = torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
     coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
     ws = latents(training.generator, targets, coded, config, rng)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     changed = draw_augmentation(config.batch, rng, device) if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
-    with fast:
+    with fast, torch.set_grad_enabled(not alone):
         images = training.generator.synthesis(ws).float()
         ours = seen(features, changed, views(images, at, config))
         with torch.no_grad():
             theirs = seen(features, changed, views(targets.images, at, config))
+    if alone:
+        with fast:
+            return {"heads": float(heads_step(training, theirs, ours, config))}
     losses = {
         "full": ((images - targets.images).abs() * weight)[:coded].mean(),
         "coarse": F.l1_loss(resized(images[:coded], 32), resized(targets.images[:coded], 32)),
@@ -200,7 +205,7 @@ def step(
         with fast:
             losses["heads"] = heads_step(training, theirs, ours, config)
             losses["adversarial"] = drawn_loss(training.heads(ours))
-        weights["adversarial"] = config.adversarial * min(1.0, since / config.ramp)
+        weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
 
