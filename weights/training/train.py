@@ -39,7 +39,7 @@ class TrainConfig:
     coarse_gain: float = 1.0  # from `warm` on, of the rates of the mapping and the blocks up to 16 px: what holds shape
     warm: int = 100_000  # pictures of regression alone
     heads_alone: int = 0  # pictures after that, in which only the discriminator learns: for a generator that is good
-    ramp: int = 4_000  # pictures after that, in which the discriminator's weight rises
+    ramp: int = 4_000  # pictures after that, in which its weight rises, and after `heads_alone` the generator's rate
     adversarial: float = 0.3  # its weight from then on
     full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
     random_share: float = 0.25  # of each batch after `warm`: random latents, which no picture is asked of
@@ -276,6 +276,8 @@ def heads_step(training: Training, real: list[Tensor], drawn: list[Tensor], conf
 
 def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> None:
     rate = config.lr * 0.5 ** (training.drawn / config.lr_half_life)
+    if config.heads_alone:  # Adam, which knows nothing yet, would throw a good generator far off
+        rate *= min(1.0, (training.drawn + config.batch - config.warm - config.heads_alone) / config.ramp)
     alone = training.drawn < config.warm
     coarse = 1.0 if alone else config.coarse_gain
     gains = config.mapping_gain * coarse, coarse, 1.0
