@@ -32,8 +32,8 @@ PTI_THRESHOLD = 0.06  # of LPIPS, at which its tuning stops
 EVERY = 4  # of our steps is measured
 TUNINGS = {
     "ours": TuneConfig(),
-    # For the distance that is measured here: PTI's loss, which looks at all of the picture alike.
-    "ours, PTI's loss": TuneConfig(view=1.0, face_weight=0.0, pixel_weight=1.0, enough=0.0),
+    # For the distance that is measured here: PTI's loss, which looks at all of the picture alike, until it is there.
+    "ours, PTI's loss": TuneConfig(steps=260, view=1.0, face_weight=0.0, pixel_weight=1.0, enough=0.0),
 }
 
 
