@@ -84,7 +84,8 @@ def tune(
     optimizer = torch.optim.Adam(
         [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()]
     )
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / config.steps, config.ramp_down))
+    limit = max(config.steps, 1)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / limit, config.ramp_down))
 
     for index in range(config.steps + 1):
         with torch.enable_grad():

@@ -70,6 +70,8 @@ def test_tuning_stops_when_it_is_near_enough(perceptual: Perceptual) -> None:
     start = next(tune(generator, latent, target, perceptual, TuneConfig())).score
     last = finish(tune(generator, latent, target, perceptual, TuneConfig(enough=start / 2)))
     assert last.arrived and last.index < last.limit and last.score <= start / 2
+    untuned = list(tune(generator, latent, target, perceptual, TuneConfig(steps=0)))
+    assert len(untuned) == 1 and untuned[0].score == start
     already = list(tune(generator, latent, target, perceptual, TuneConfig(enough=start + 1)))
     assert len(already) == 1 and already[0].arrived  # tested before the first update
 

@@ -275,14 +275,17 @@ def test_the_discriminator_joins_after_the_warm_start(faces: Faces) -> None:
 
 
 def test_for_a_while_only_the_discriminator_learns(faces: Faces) -> None:
-    config = replace(QUICK, warm=0, ramp=4, heads_alone=8)
+    config = replace(QUICK, warm=8, ramp=8, heads_alone=8)
     training = begun(config)
+    assert all("heads" not in losses for losses in trained(training, faces, 8, config))
+    assert [group["lr"] for group in training.adam.param_groups][2] == pytest.approx(config.lr, rel=1e-3)
     before = {name: tensor.clone() for name, tensor in training.generator.named_parameters()}
     heads = [p.clone() for p in training.heads.parameters()]
-    assert all(losses.keys() == {"heads"} for losses in trained(training, faces, 8, config))
+    assert all(losses.keys() == {"heads"} for losses in trained(training, faces, 16, config))
     assert all(torch.equal(before[name], tensor) for name, tensor in training.generator.named_parameters())
     assert any(not torch.equal(a, b) for a, b in zip(heads, training.heads.parameters(), strict=True))
-    assert all("adversarial" in losses for losses in trained(training, faces, 16, config))
+    assert all("adversarial" in losses for losses in trained(training, faces, 20, config))
+    assert [group["lr"] for group in training.adam.param_groups][2] == pytest.approx(config.lr / 2, rel=1e-3)
     assert any(not torch.equal(before[name], tensor) for name, tensor in training.generator.named_parameters())
 
 

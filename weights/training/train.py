@@ -276,9 +276,9 @@ def heads_step(training: Training, real: list[Tensor], drawn: list[Tensor], conf
 
 def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> None:
     rate = config.lr * 0.5 ** (training.drawn / config.lr_half_life)
-    if config.heads_alone:  # Adam, which knows nothing yet, would throw a good generator far off
-        rate *= min(1.0, (training.drawn + config.batch - config.warm - config.heads_alone) / config.ramp)
     alone = training.drawn < config.warm
+    if config.heads_alone and not alone:  # Adam, which knows nothing yet, would throw a good generator far off
+        rate *= min(1.0, (training.drawn + config.batch - config.warm - config.heads_alone) / config.ramp)
     coarse = 1.0 if alone else config.coarse_gain
     gains = config.mapping_gain * coarse, coarse, 1.0
     for group, gain in zip(training.adam.param_groups, gains, strict=True):
