@@ -55,7 +55,7 @@ class Perceptual:
         return self.distance(a, self.describe(b))
 
     def fast(self) -> Perceptual:
-        """For loops: the same in bfloat16, good to three digits, where that is faster."""
+        """For loops: the same in bfloat16, good to two digits, where that is faster."""
         dtype = product_type(self.heads[0].device)
         if dtype == self.dtype or not isinstance(self.taps, nn.Module):
             return self

@@ -69,7 +69,7 @@ def pivot(
     target = target.detach().clone()  # leaves a caller's inference mode
     perceptual = perceptual.fast()
     described = perceptual.describe(target)
-    network = fast_copy(generator.network, generator.device)
+    synthesis = fast_copy(generator.network.synthesis, generator.device)
     mean, spread = generator.mean_latent, generator.spread
     limit = config.steps or (STEPS if start is None else ENCODED_STEPS)
     latent = (mean if start is None else start).detach().clone()
@@ -84,7 +84,7 @@ def pivot(
         noise = torch.randn(latent.shape, generator=random).to(latent) * (noise_at(t, config) * spread)
         with torch.enable_grad():
             with fast_products(generator.device):
-                image = network.synthesis((latent + noise).expand(generator.num_ws, -1)[None]).float()
+                image = synthesis((latent + noise).expand(generator.num_ws, -1)[None]).float()
             far = (latent - mean).square().mean() / spread**2
             loss = perceptual.distance(image, described).sum()
             loss = loss + config.pixel_weight * F.mse_loss(image, target) + config.mean_weight * far

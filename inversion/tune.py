@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from inversion.perceptual import Perceptual
 from inversion.pivot import falling
-from weights import Generator, StyleGAN2, fast_copy, fast_products
+from weights import Generator, fast_copy, fast_products
 
 COARSE = 32  # px
 FACE = (0.5, 0.525), (0.21, 0.25)
@@ -79,8 +79,8 @@ def tune(
     latent, target = latent.detach().clone(), target.detach().clone()  # leaves a caller's inference mode
     perceptual = perceptual.fast()
     described, weight = perceptual.describe(_middle(target, config.view)), _pixel_weight(target, config.face_weight)
-    network = fast_copy(generator.network, generator.device)
-    parameters = dict(network.synthesis.requires_grad_(True).named_parameters())
+    synthesis = fast_copy(generator.network.synthesis, generator.device).requires_grad_(True)
+    parameters = dict(synthesis.named_parameters())
     optimizer = torch.optim.Adam(
         [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()]
     )
@@ -90,11 +90,13 @@ def tune(
     for index in range(config.steps + 1):
         with torch.enable_grad():
             with fast_products(generator.device):
-                image = network.synthesis(latent[None]).float()
+                image = synthesis(latent[None]).float()
             distance = perceptual.distance(_middle(image, config.view), described).sum()
             loss = distance + config.pixel_weight * ((image - target).square() * weight).mean()
             if config.locality_weight:
-                loss = loss + config.locality_weight * _locality(generator, network, latent, perceptual, config, index)
+                loss = loss + config.locality_weight * _locality(
+                    generator, synthesis, latent, perceptual, config, index
+                )
         arrived = distance.item() <= config.enough
         # A copy, so that a step stays what it was: 11 MB embedded, 113 MB at 1024 px, under a hundredth of a step.
         weights = {
@@ -136,7 +138,7 @@ def _pixel_weight(target: Tensor, face_weight: float) -> Tensor:
 
 def _locality(
     generator: Generator,
-    network: StyleGAN2,
+    tuned: nn.Module,
     latent: Tensor,
     perceptual: Perceptual,
     config: TuneConfig,
@@ -147,5 +149,5 @@ def _locality(
     near = latent + away * (config.locality_distance / away.norm())
     with fast_products(generator.device):
         before = generator.render(near[None]).float().detach()
-        after = network.synthesis(near[None]).float()
+        after = tuned(near[None]).float()
     return perceptual(after, before).sum() + F.mse_loss(after, before)

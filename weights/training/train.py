@@ -174,19 +174,19 @@ def step(
 ) -> dict[str, float]:
     """One step of the generator, and of the discriminator once it takes part."""
     device, since = targets.images.device, training.drawn - config.warm
-    alone = 0 <= since < config.heads_alone
+    heads_only = 0 <= since < config.heads_alone
     fast = torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
     coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
     ws = latents(training.generator, targets, coded, config, rng)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     changed = draw_augmentation(config.batch, rng, device) if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
-    with fast, torch.set_grad_enabled(not alone):
+    with fast, torch.set_grad_enabled(not heads_only):
         images = training.generator.synthesis(ws).float()
         ours = seen(features, changed, views(images, at, config))
         with torch.no_grad():
             theirs = seen(features, changed, views(targets.images, at, config))
-    if alone:
+    if heads_only:
         with fast:
             return {"heads": float(heads_step(training, theirs, ours, config))}
     losses = {
