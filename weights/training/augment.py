@@ -44,17 +44,25 @@ class Augmentation:
         return 1 - (inside[:, 0, None, :] & inside[:, 1, :, None]).unsqueeze(1).to(images.dtype)
 
 
-def draw_augmentation(n: int, rng: torch.Generator, device: torch.device | str = "cpu") -> Augmentation:
-    """n changes, the same on every device for a state of `rng`, which is a generator of the CPU's."""
+def draw_augmentation(
+    n: int, rng: torch.Generator, device: torch.device | str = "cpu", strength: float = 1.0
+) -> Augmentation:
+    """n changes, the same on every device for a state of `rng`, which is a generator of the CPU's.
+
+    With less `strength` colours change less and fewer squares are left out; shifts stay.
+    """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return (torch.rand(n, *shape, generator=rng) * (high - low) + low).to(device)
 
-    none = uniform(0, 1, 1) > CUTOUT_SHARE
+    def about(middle: float, most: float) -> Tensor:
+        return uniform(middle - strength * most, middle + strength * most, 1, 1, 1)
+
+    none = uniform(0, 1, 1) > CUTOUT_SHARE * strength
     return Augmentation(
-        brightness=uniform(-0.4, 0.4, 1, 1, 1),
-        saturation=uniform(0.3, 1.7, 1, 1, 1),
-        contrast=uniform(0.6, 1.4, 1, 1, 1),
+        brightness=about(0.0, 0.4),
+        saturation=about(1.0, 0.7),
+        contrast=about(1.0, 0.4),
         shift=uniform(-SHIFT, SHIFT, 2),
         cutout=uniform(0, 1, 2) + none * 9.0,
     )

@@ -46,8 +46,10 @@ class Faces:
         index = torch.randint(len(self.pictures), (n,), generator=rng)
         images, points = self.pictures.images(index), self.shapes.points[index]
         new, k = self._new_shapes(points, rng)
-        moved = warped(images[k:], points[k:].to(images), new[k:].to(images), self.resolution)
-        images = torch.cat([resized(images[:k], self.resolution), moved])
+        # Between pixels no finer than those asked for, bilinear sampling blurs, and the discriminator would ask for it.
+        mode = "bilinear" if images.shape[-1] > self.resolution else "bicubic"
+        moved = warped(images[k:], points[k:].to(images), new[k:].to(images), self.resolution, mode)
+        images = torch.cat([resized(images[:k], self.resolution), moved.clamp(-1, 1)])
         shape, appearance = self.codes.shape.encode(new), self.appearance[index]
         z = torch.cat([shape, appearance], 1)
         fine = torch.cat([shape.roll(1, 0), appearance], 1)

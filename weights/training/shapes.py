@@ -185,7 +185,9 @@ def apart(points: Tensor) -> Tensor:
     return points
 
 
-def warped(pictures: Tensor, source: Tensor, target: Tensor, size: int | None = None) -> Tensor:
+def warped(
+    pictures: Tensor, source: Tensor, target: Tensor, size: int | None = None, mode: str = "bilinear"
+) -> Tensor:
     """Pictures [n, 3, R, R] whose points [n, 68, 2] go from `source` to `target`, as [n, 3, size, size]."""
     size = size or pictures.shape[-1]
     flow = spline_flow(target, source - target, FLOW)  # [n, FLOW, FLOW, 2]
@@ -193,7 +195,7 @@ def warped(pictures: Tensor, source: Tensor, target: Tensor, size: int | None = 
         flow = F.interpolate(flow.permute(0, 3, 1, 2), size=(size, size), mode="bicubic", align_corners=False)
         flow = flow.permute(0, 2, 3, 1)
     where = grid(size, flow.device) + flow  # shares of the width, the pixel centres of the picture asked for
-    return F.grid_sample(pictures, where * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(pictures, where * 2 - 1, mode=mode, padding_mode="border", align_corners=False)
 
 
 def spline_flow(points: Tensor, values: Tensor, size: int) -> Tensor:

@@ -49,6 +49,7 @@ class TrainConfig:
     coarse_weight: float = 1.0  # of the L1 distance at 32 px
     feature_weight: float = 0.5  # of the distance in frozen features
     heads_lr: float = 3e-4  # Adam's, of the discriminator
+    augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 8)
     ema: float = 3_000  # pictures in which the average generator forgets half
     w_avg_decay: float = 0.998  # a step, of the mean latent
@@ -179,7 +180,8 @@ def step(
     coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
     ws = latents(training.generator, targets, coded, config, rng)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
-    changed = draw_augmentation(config.batch, rng, device) if since >= 0 else lambda images: images
+    strength = config.augmentation
+    changed = draw_augmentation(config.batch, rng, device, strength) if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
     with fast, torch.set_grad_enabled(not heads_only):
         images = training.generator.synthesis(ws).float()
