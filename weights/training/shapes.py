@@ -185,9 +185,7 @@ def apart(points: Tensor) -> Tensor:
     return points
 
 
-def warped(
-    pictures: Tensor, source: Tensor, target: Tensor, size: int | None = None, mode: str = "bilinear"
-) -> Tensor:
+def warped(pictures: Tensor, source: Tensor, target: Tensor, size: int | None = None, mode: str = "bilinear") -> Tensor:
     """Pictures [n, 3, R, R] whose points [n, 68, 2] go from `source` to `target`, as [n, 3, size, size]."""
     size = size or pictures.shape[-1]
     flow = spline_flow(target, source - target, FLOW)  # [n, FLOW, FLOW, 2]
