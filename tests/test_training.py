@@ -23,7 +23,7 @@ from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training.augment import draw_augmentation
 from weights.training.data import BadPictures, load_pictures, to_float
-from weights.training.discriminator import Discriminator
+from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
 from weights.training.files import (
     BadCheckpoint,
@@ -42,12 +42,14 @@ from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
     COARSE,
+    Seen,
     Subject,
     TrainConfig,
     Training,
     begin,
     generator_step,
     latents,
+    seen,
     train,
     views,
 )
@@ -62,6 +64,16 @@ def toy_features(images: Tensor) -> list[Tensor]:
     kernel = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(0)) / 27**0.5
     x = torch.tanh(F.conv2d(images, kernel, padding=1))
     return [F.avg_pool2d(x, stride) for stride in (2, 4, 8, 16)]
+
+
+def given(images: Tensor) -> Seen:
+    """What a discriminator is given of these."""
+    return seen(toy_features, images)
+
+
+def by_views(one: Tensor, two: Tensor) -> Tensor:
+    """Of the logits of a single view, what one of two views with the same heads says: the second's, or both's."""
+    return one[1::2] if len(two) < len(one) else torch.cat([one[::2], one[1::2]])
 
 
 @pytest.fixture(autouse=True)
@@ -432,12 +444,12 @@ def test_a_discriminator_without_its_checkpoint_goes_on(tmp_path: Path, faces: F
     again, twice = begun(config).heads, Discriminator([6, 6, 6, 6], views=2)
     load_heads(again, path)
     load_heads(twice, path)
-    maps = toy_features(torch.randn(4, 3, 32, 32))
+    shown = given(torch.randn(4, 3, 32, 32))
     for heads in (first.heads, again, twice):
         heads.eval()
-    for one, same, two in zip(first.heads(maps), again(maps), twice(maps), strict=True):
+    for one, same, two in zip(first.heads(*shown), again(*shown), twice(*shown), strict=True):
         torch.testing.assert_close(same, one, rtol=0.02, atol=0.02)  # kept in half precision
-        torch.testing.assert_close(two, torch.cat([same[::2], same[1::2]]))
+        torch.testing.assert_close(two, by_views(same, two))
     save_file({"other": torch.zeros(1)}, path)
     with pytest.raises(BadCheckpoint, match="no discriminator"):
         load_heads(again, path)
@@ -487,21 +499,38 @@ def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: 
 
 def test_grown_beyond_the_features_it_begins_both_views_with_the_heads_of_the_one(tmp_path: Path, faces: Faces) -> None:
     small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=0, ramp=4), 64)
-    maps = toy_features(torch.randn(4, 3, 32, 32))
+    shown = given(torch.randn(4, 3, 32, 32))
     small.heads.eval(), large.heads.eval()
-    for one, two in zip(small.heads(maps), large.heads(maps), strict=True):
-        torch.testing.assert_close(two, torch.cat([one[::2], one[1::2]]))
+    for one, two in zip(small.heads(*shown), large.heads(*shown), strict=True):
+        torch.testing.assert_close(two, by_views(one, two))
 
 
 def test_each_view_has_heads_of_its_own() -> None:
     heads = Discriminator([6, 6, 6, 6], views=2).eval()
-    maps = toy_features(torch.randn(6, 3, 32, 32))
-    first, second = heads(maps)[0].split(3)
+    shown = given(torch.randn(6, 3, 32, 32))
+    first, second = heads(*shown)[0].split(3)
     with torch.no_grad():
         for parameter in heads.heads[4].parameters():  # those of the second view, at the finest scale
             parameter.mul_(-1)
-    assert torch.equal(first, heads(maps)[0][:3])
-    assert not torch.equal(second, heads(maps)[0][3:])
+    assert torch.equal(first, heads(*shown)[0][:3])
+    assert not torch.equal(second, heads(*shown)[0][3:])
+
+
+def test_the_discriminator_sees_dots_that_the_features_let_pass() -> None:
+    """A grid finer than the features' pixels, on the near half of the pictures."""
+    torch.manual_seed(0)
+    heads, blobs = Discriminator([6] * 4, views=2).eval(), F.interpolate(torch.rand(4, 3, 4, 4), size=(32, 32))
+    dots = blobs + 0.1 * (torch.arange(32) % 2 - 0.5)
+    before, after = heads(toy_features(blobs), blobs), heads(toy_features(blobs), dots)
+    assert all(torch.equal(a, b) for a, b in zip(before[:4], after[:4], strict=True))
+    assert before[4].shape == (2, 1, 8, 8)
+    adam = torch.optim.Adam(heads.train().parameters(), 3e-3)
+    for _ in range(60):
+        loss = heads_loss(heads(toy_features(blobs), blobs)[4:], heads(toy_features(blobs), dots)[4:])
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert loss.item() < 0.5
 
 
 @pytest.mark.parametrize("other", [{"channel_max": 8}, {"img_resolution": 8}, {"w_dim": 8}])

@@ -2,7 +2,8 @@
 
 The features are mixed across channels and scales by random convolutions that are never trained, so a head
 cannot dwell on the few channels that tell drawn from real most easily. Only the heads learn, which takes
-minutes instead of days.
+minutes instead of days. Features are of every fourth pixel at the finest, and let dots and grids pass that a
+person sees at once: so one more head looks at the pixels themselves.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ GROUPS = 8
 
 
 class Discriminator(nn.Module):
-    """Feature maps, fine to coarse -> how real each place looks at each scale: logits [n, 1, h_i, w_i].
+    """Feature maps, fine to coarse, and the images [n, 3, R, R] that they are of -> how real each place looks, at each
+    scale and to the head of the pixels: logits [n, 1, h_i, w_i].
 
     Where pictures are seen in several `views`, which take turns in a batch, each view has heads of its own, and the
-    logits are those of the first view's pictures, then those of the next.
+    logits are those of the first view's pictures, then those of the next; pixels count in the last view alone, the
+    nearest.
     """
 
     def __init__(self, channels: list[int], seed: int = 0, views: int = 1):
@@ -33,12 +36,14 @@ class Discriminator(nn.Module):
             self.register_buffer(f"project{i}", torch.randn(WIDTH, n_in, 1, 1, generator=rng) / n_in**0.5)
             self.register_buffer(f"mix{i}", torch.randn(WIDTH, WIDTH, 3, 3, generator=rng) / (9 * WIDTH) ** 0.5)
         self.heads = nn.ModuleList(head() for _ in range(views) for _ in channels)
+        self.grain = grain_head()
 
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        return [
+    def forward(self, maps: list[Tensor], images: Tensor) -> list[Tensor]:
+        logits = [
             torch.cat([self.heads[len(maps) * view + i](x[view :: self.views]) for view in range(self.views)])
             for i, x in enumerate(self.mixed(maps))
         ]
+        return [*logits, self.grain(images[self.views - 1 :: self.views])]
 
     def alone(self) -> Discriminator:
         """A new one of a single view, on the same features."""
@@ -52,6 +57,7 @@ class Discriminator(nn.Module):
             self.get_buffer(name).copy_(mixing)
         for i, own in enumerate(self.heads):
             own.load_state_dict(one.heads[i % len(one.heads)].state_dict())
+        self.grain.load_state_dict(one.grain.state_dict())
 
     def mixed(self, maps: list[Tensor]) -> list[Tensor]:
         """Each scale's projection, with all coarser ones added before a random 3x3 convolution."""
@@ -74,6 +80,23 @@ def head() -> nn.Sequential:
     """
     return nn.Sequential(
         spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
+        nn.GroupNorm(GROUPS, WIDTH),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
+        nn.GroupNorm(GROUPS, WIDTH),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(WIDTH, 1, 1)),
+    )
+
+
+def grain_head() -> nn.Sequential:
+    """Of pixels, in cells of two by two: each logit is of some 18 x 18 of them."""
+    return nn.Sequential(
+        nn.PixelUnshuffle(2),
+        spectral_norm(nn.Conv2d(12, WIDTH // 2, 3, padding=1)),
+        nn.GroupNorm(GROUPS, WIDTH // 2),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Conv2d(WIDTH // 2, WIDTH, 3, padding=1, stride=2)),
         nn.GroupNorm(GROUPS, WIDTH),
         nn.LeakyReLU(0.2),
         spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +50,7 @@ class TrainConfig:
     feature_weight: float = 0.5  # of the distance in frozen features
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
-    heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 8)
+    heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
     ema: float = 3_000  # pictures in which the average generator forgets half
     w_avg_decay: float = 0.998  # a step, of the mean latent
     feature_size: int = 128  # px at which features compare; smaller pictures are enlarged, larger ones see `views`
@@ -185,9 +185,9 @@ def step(
     at = torch.rand(config.batch, 2, generator=rng)
     with fast, torch.set_grad_enabled(not heads_only):
         images = training.generator.synthesis(ws).float()
-        ours = seen(features, changed, views(images, at, config))
+        ours = seen(features, changed(views(images, at, config)))
         with torch.no_grad():
-            theirs = seen(features, changed, views(targets.images, at, config))
+            theirs = seen(features, changed(views(targets.images, at, config)))
     if heads_only:
         with fast:
             return {"heads": float(heads_step(training, theirs, ours, config))}
@@ -195,7 +195,7 @@ def step(
         "full": ((images - targets.images).abs() * weight)[:coded].mean(),
         "coarse": F.l1_loss(resized(images[:coded], 32), resized(targets.images[:coded], 32)),
         "features": torch.stack(
-            [map_distance(a[:coded], b[:coded]) for a, b in zip(ours, theirs, strict=True)][:3]
+            [map_distance(a[:coded], b[:coded]) for a, b in zip(ours.maps, theirs.maps, strict=True)][:3]
         ).sum(),
     }
     weights = {
@@ -206,7 +206,7 @@ def step(
     if since >= 0:
         with fast:
             losses["heads"] = heads_step(training, theirs, ours, config)
-            losses["adversarial"] = drawn_loss(training.heads(ours))
+            losses["adversarial"] = drawn_loss(training.heads(*ours))
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
@@ -230,8 +230,18 @@ def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainCon
     return torch.where(own.to(ws.device), ws, others)
 
 
-def seen(features: Features, changed: Any, images: Tensor) -> list[Tensor]:
-    return [m.float() for m in features(changed(images))]
+class Seen(NamedTuple):
+    """What the discriminator is given of pictures."""
+
+    maps: list[Tensor]  # their features
+    images: Tensor  # themselves, as they were changed
+
+    def detached(self) -> Seen:
+        return Seen([m.detach() for m in self.maps], self.images.detach())
+
+
+def seen(features: Features, images: Tensor) -> Seen:
+    return Seen([m.float() for m in features(images)], images)
 
 
 def views_of(resolution: int, config: TrainConfig) -> int:
@@ -266,9 +276,9 @@ def map_distance(ours: Tensor, theirs: Tensor) -> Tensor:
     return (F.normalize(ours) - F.normalize(theirs)).square().sum(1).mean()
 
 
-def heads_step(training: Training, real: list[Tensor], drawn: list[Tensor], config: TrainConfig) -> Tensor:
+def heads_step(training: Training, real: Seen, drawn: Seen, config: TrainConfig) -> Tensor:
     """Teaches the discriminator, unless it is too far ahead of the generator to be of use to it."""
-    loss = heads_loss(training.heads(real), training.heads([m.detach() for m in drawn]))
+    loss = heads_loss(training.heads(*real), training.heads(*drawn.detached()))
     if float(loss.detach()) > config.heads_rest:
         training.heads_adam.zero_grad()
         loss.backward()
