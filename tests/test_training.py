@@ -202,6 +202,8 @@ def test_augmentation_moves_by_whole_pixels_and_cuts_squares() -> None:
     image[..., 10, 20] = 1
     moved = replace(plain, shift=torch.tensor([[2 / 32, -3 / 32]]))(image)
     assert moved[0, 0].nonzero().tolist() == [[7, 22]]
+    columns = replace(plain, shift=torch.tensor([[3 / 32, 0.0]]))(torch.arange(32.0).expand(1, 3, 32, 32))
+    assert columns[0, 0, 0, :5].round().tolist() == [3, 2, 1, 0, 1]  # mirrored where nothing was
     cut = replace(plain, shift=torch.zeros(1, 2), cutout=torch.tensor([[0.25, 0.25]]))(torch.ones(1, 3, 32, 32))
     assert cut.sum() == 3 * (32 * 32 - 16 * 16)
     assert cut[0, 0, 0, 0] == 0

@@ -69,9 +69,12 @@ def draw_augmentation(
 
 
 def translate(images: Tensor, shift: Tensor) -> Tensor:
-    """Images [n, 3, R, R] moved by whole pixels, black where nothing was. Whole: resampling would blur."""
+    """Images [n, 3, R, R] moved by whole pixels, and mirrored where nothing was.
+
+    Whole: resampling would blur. Mirrored: beside black, a frame that a generator draws round its pictures is not seen.
+    """
     size = images.shape[-1]
     margin = round(size * SHIFT)
-    padded = F.pad(images, (margin,) * 4)
+    padded = F.pad(images, (margin,) * 4, mode="reflect")
     starts = (margin - (shift * size).round()).long().tolist()
     return torch.stack([p[:, y : y + size, x : x + size] for p, (x, y) in zip(padded, starts, strict=True)])
