@@ -42,11 +42,13 @@ from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
     COARSE,
+    FRAME,
     Seen,
     Subject,
     TrainConfig,
     Training,
     begin,
+    frame,
     generator_step,
     latents,
     seen,
@@ -319,9 +321,15 @@ def test_for_a_while_only_the_discriminator_learns(faces: Faces) -> None:
     assert any(not torch.equal(before[name], tensor) for name, tensor in training.generator.named_parameters())
 
 
+def test_the_frame_is_the_outermost_pixels() -> None:
+    inside = F.pad(torch.ones(1, 3, 16 - 2 * FRAME, 16 - 2 * FRAME), (FRAME,) * 4)
+    assert all(edge.sum() == 0 for edge in frame(inside))
+    assert [edge.sum().item() for edge in frame(1 - inside)] == [3 * FRAME * 16] * 4
+
+
 def test_the_discriminator_reaches_the_generator(faces: Faces) -> None:
     """With all else at weight zero only the discriminator moves it."""
-    config = replace(QUICK, warm=0, ramp=1, full_half_life=1e-3, coarse_weight=0, feature_weight=0)
+    config = replace(QUICK, warm=0, ramp=1, full_half_life=1e-3, frame_weight=0, coarse_weight=0, feature_weight=0)
     training = begun(config)
     training.drawn = config.batch  # past the ramp, where the discriminator's weight is still zero
     before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
@@ -340,7 +348,9 @@ def test_larger_pictures_are_seen_whole_and_cropped_by_turns() -> None:
 
 def test_a_training_beyond_the_size_of_the_features_goes_on(faces: Faces) -> None:
     """At twice the features' size, what the discriminator sees still reaches the finest block."""
-    config = replace(QUICK, warm=0, ramp=1, feature_size=16, full_half_life=1e-3, coarse_weight=0, feature_weight=0)
+    config = replace(
+        QUICK, warm=0, ramp=1, feature_size=16, full_half_life=1e-3, frame_weight=0, coarse_weight=0, feature_weight=0
+    )
     training = begun(config)
     training.drawn = config.batch
     before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]

@@ -25,6 +25,7 @@ from weights.training.features import Features
 
 BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
 ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
+FRAME = 4  # pixels
 COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
 
 
@@ -47,6 +48,7 @@ class TrainConfig:
     mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
     jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
     coarse_weight: float = 1.0  # of the L1 distance at 32 px
+    frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
@@ -191,8 +193,10 @@ def step(
     if heads_only:
         with fast:
             return {"heads": float(heads_step(training, theirs, ours, config))}
+    missed = (images - targets.images)[:coded].abs()
     losses = {
-        "full": ((images - targets.images).abs() * weight)[:coded].mean(),
+        "full": (missed * weight).mean(),
+        "frame": torch.cat([edge.flatten() for edge in frame(missed)]).mean(),
         "coarse": F.l1_loss(resized(images[:coded], 32), resized(targets.images[:coded], 32)),
         "features": torch.stack(
             [map_distance(a[:coded], b[:coded]) for a, b in zip(ours.maps, theirs.maps, strict=True)][:3]
@@ -200,6 +204,7 @@ def step(
     }
     weights = {
         "full": 0.5 ** (max(since, 0) / config.full_half_life),
+        "frame": config.frame_weight,
         "coarse": config.coarse_weight,
         "features": config.feature_weight,
     }
@@ -269,6 +274,11 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] > size:
         return F.interpolate(images, size=(size, size), mode="area")
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def frame(images: Tensor) -> tuple[Tensor, ...]:
+    """The outermost FRAME rows and columns of images [n, 3, R, R]; corners count twice."""
+    return images[..., :FRAME, :], images[..., -FRAME:, :], images[..., :FRAME], images[..., -FRAME:]
 
 
 def map_distance(ours: Tensor, theirs: Tensor) -> Tensor:
