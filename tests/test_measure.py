@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from weights.generator import save_generator
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import measure
-from weights.training.data import Mirrored
+from weights.training.data import BadPictures, Mirrored
 from weights.training.features import Source, load_features
 from weights.training.measure import (
+    coarser,
     distinct,
     distribution_figures,
     frechet,
@@ -219,8 +220,21 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     # Of 0.05 and 0.15, and of 0, 0.05 ... 0.55.
     assert figures["spread of mouth opening, psi 0.8"]["samples"] == pytest.approx(0.1 / 2**0.5, 1e-4)
     assert figures["spread of yaw, psi 1"]["training"] == pytest.approx(0.05 * 13**0.5, 1e-4)
-    assert (found["pictures"], found["resolution"]) == (12, 16)
+    assert (found["pictures"], found["resolution"], found["detail"]) == (12, 16, None)
     assert Image.open(out / "neighbours.png").size == (4 * (4 * 16 + 3 * 2), 4 * 16)
+
+
+def test_what_is_finer_than_the_detail_asked_for_is_left_out() -> None:
+    """Stripes of two pixels go, halves of a picture stay."""
+    blocks = torch.tensor([-0.5, 0.5]).repeat_interleave(8).expand(1, 3, 16, 16)
+    stripes = 0.4 * (torch.arange(16) % 2 - 0.5)
+    (seen,) = coarser(lambda images: [images], 8, 16)(blocks + stripes)
+    (same,) = coarser(lambda images: [images], 8, 16)(blocks)
+    torch.testing.assert_close(seen, same)
+    assert (seen - blocks)[..., :5].abs().max() < 0.05
+    for size in (0, 16):
+        with pytest.raises(BadPictures, match="--detail"):
+            coarser(lambda images: [images], size, 16)
 
 
 def test_without_landmarks_the_pictures_are_looked_at(
@@ -236,6 +250,7 @@ def test_without_landmarks_the_pictures_are_looked_at(
     [
         (["--samples", "3"], "BadPictures: 3 samples and 12 pictures are too few"),
         (["--landmarks", "nowhere.npz"], "BadPictures: nowhere.npz holds no landmarks"),
+        (["--detail", "16"], "BadPictures: --detail 16 leaves nothing out of 16 px, or all: take 8"),
     ],
 )
 def test_mistakes_are_told_in_a_line(

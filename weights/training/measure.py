@@ -19,6 +19,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 import tyro
 from PIL import Image
 from torch import Tensor
@@ -53,6 +54,9 @@ class Arguments:
     """Of these pictures, as python -m weights.training.landmarks made them; without, some pictures are looked at."""
     samples: int = 4000
     psi: float = 1.0  # of the samples for Frechet distance, precision and recall
+    detail: int | None = None
+    """px: all is averaged down to so many and enlarged again before it is compared, which tells whether samples fall
+    short in their finest pixels or in what is larger."""
     out: Path | None = None  # measure.json and neighbours.png go here
     device: str = "auto"  # auto: the GPU where there is one
 
@@ -72,12 +76,14 @@ def main() -> None:
 @torch.no_grad()
 def run(arguments: Arguments) -> None:
     device = chosen_device(arguments.device)
-    features = load_features(EFFICIENTNET_LITE0).to(device)
+    features: Features = load_features(EFFICIENTNET_LITE0).to(device)
     network = load_network(arguments.generator).to(device).eval().requires_grad_(False)
     generator = Generator(
         network, str(arguments.generator), sha256_of(arguments.generator), prior=load_prior(arguments.generator)
     )
     pictures = load_pictures(arguments.data, generator.resolution)
+    if arguments.detail is not None:
+        features = coarser(features, arguments.detail, generator.resolution)
     points = load_landmarks(arguments.landmarks, len(pictures)) if arguments.landmarks else None
     if arguments.samples <= NEIGHBOUR or len(pictures) < 2 * (NEIGHBOUR + 1):
         raise BadPictures(
@@ -102,6 +108,7 @@ def run(arguments: Arguments) -> None:
         "generator": generator.name,
         "sha256": generator.sha256,
         "resolution": generator.resolution,
+        "detail": arguments.detail,
         "data": str(arguments.data),
         "pictures": len(pictures),
         "features": EFFICIENTNET_LITE0.package,
@@ -114,6 +121,19 @@ def run(arguments: Arguments) -> None:
         index = distinct(nearest(near[:SHOWN], real, 6)[1], len(pictures))
         sheet = neighbour_sheet(seen[FACE_PSI[0]][:SHOWN], index, mirrored)
         Image.fromarray(sheet).save(arguments.out / "neighbours.png")
+
+
+def coarser(features: Features, detail: int, resolution: int) -> Features:
+    """The features of images without what is finer than `detail` pixels a side. Raises BadPictures."""
+    if not 0 < detail < resolution:
+        raise BadPictures(f"--detail {detail} leaves nothing out of {resolution} px, or all: take {resolution // 2}")
+
+    def of(images: Tensor) -> list[Tensor]:
+        small = F.interpolate(images, size=(detail, detail), mode="area")
+        large = F.interpolate(small, size=images.shape[-2:], mode="bicubic", align_corners=False)
+        return features(large.clamp(-1, 1))
+
+    return of
 
 
 @torch.no_grad()
