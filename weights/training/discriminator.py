@@ -73,37 +73,27 @@ class Discriminator(nn.Module):
 
 
 def head() -> nn.Sequential:
+    return nn.Sequential(*layer(WIDTH, WIDTH), *layer(WIDTH, WIDTH), logit())
+
+
+def grain_head() -> nn.Sequential:
+    """Of pixels, in cells of two by two: each logit is of some 18 x 18 of them."""
+    layers = *layer(12, WIDTH // 2), *layer(WIDTH // 2, WIDTH, stride=2), *layer(WIDTH, WIDTH)
+    return nn.Sequential(nn.PixelUnshuffle(2), *layers, logit())
+
+
+def layer(n_in: int, n_out: int, stride: int = 1) -> list[nn.Module]:
     """Spectral normalisation (Miyato et al. 2018, arXiv 1802.05957) bounds the gradient a head can give.
 
     Without group normalisation (Wu and He 2018, arXiv 1803.08494) it bounds the scores too, at the features' scale:
     in the same steps such a head tells half as much.
     """
-    return nn.Sequential(
-        spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
-        nn.GroupNorm(GROUPS, WIDTH),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
-        nn.GroupNorm(GROUPS, WIDTH),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(WIDTH, 1, 1)),
-    )
+    conv = spectral_norm(nn.Conv2d(n_in, n_out, 3, padding=1, stride=stride))
+    return [conv, nn.GroupNorm(GROUPS, n_out), nn.LeakyReLU(0.2)]
 
 
-def grain_head() -> nn.Sequential:
-    """Of pixels, in cells of two by two: each logit is of some 18 x 18 of them."""
-    return nn.Sequential(
-        nn.PixelUnshuffle(2),
-        spectral_norm(nn.Conv2d(12, WIDTH // 2, 3, padding=1)),
-        nn.GroupNorm(GROUPS, WIDTH // 2),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(WIDTH // 2, WIDTH, 3, padding=1, stride=2)),
-        nn.GroupNorm(GROUPS, WIDTH),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(WIDTH, WIDTH, 3, padding=1)),
-        nn.GroupNorm(GROUPS, WIDTH),
-        nn.LeakyReLU(0.2),
-        spectral_norm(nn.Conv2d(WIDTH, 1, 1)),
-    )
+def logit() -> nn.Module:
+    return spectral_norm(nn.Conv2d(WIDTH, 1, 1))
 
 
 def heads_loss(real: list[Tensor], drawn: list[Tensor]) -> Tensor:
