@@ -73,6 +73,7 @@ class Discriminator(nn.Module):
 
 
 def head() -> nn.Sequential:
+    """Of one scale's features."""
     return nn.Sequential(*layer(WIDTH, WIDTH), *layer(WIDTH, WIDTH), logit())
 
 

@@ -33,6 +33,7 @@ from weights.training.faces import load_landmarks
 from weights.training.features import EFFICIENTNET_LITE0, Features, load_features
 from weights.training.files import load_network, load_prior
 from weights.training.landmarks import find_points
+from weights.training.train import resized
 
 SEED = 1  # of all samples
 BATCH = 16  # pictures at once; more are slower on CPUs
@@ -129,7 +130,7 @@ def coarser(features: Features, detail: int, resolution: int) -> Features:
         raise BadPictures(f"--detail {detail} leaves nothing out of {resolution} px, or all: take {resolution // 2}")
 
     def of(images: Tensor) -> list[Tensor]:
-        small = F.interpolate(images, size=(detail, detail), mode="area")
+        small = resized(images, detail)
         large = F.interpolate(small, size=images.shape[-2:], mode="bicubic", align_corners=False)
         return features(large.clamp(-1, 1))
 

@@ -186,7 +186,10 @@ def apart(points: Tensor) -> Tensor:
 
 
 def warped(pictures: Tensor, source: Tensor, target: Tensor, size: int | None = None, mode: str = "bilinear") -> Tensor:
-    """Pictures [n, 3, R, R] whose points [n, 68, 2] go from `source` to `target`, as [n, 3, size, size]."""
+    """Pictures [n, 3, R, R] whose points [n, 68, 2] go from `source` to `target`, as [n, 3, size, size].
+
+    `mode` is grid_sample's; "bicubic" may overshoot.
+    """
     size = size or pictures.shape[-1]
     flow = spline_flow(target, source - target, FLOW)  # [n, FLOW, FLOW, 2]
     if size != FLOW:
