@@ -40,9 +40,9 @@ class DragConfig:
     """Adam's, in standard deviations of the generator's W along its axes."""
     rows: int = 6
     """How many of the latent's first rows may move: they shape the face, the others colour it."""
-    block: int = 64
-    """Resolution of the feature block that is read, at most half the picture's. The paper has 128: at
-    256 pixels landmarks then come less near, at 512 and above it has not been compared."""
+    block: int | None = None
+    """Resolution of the feature block that is read, at most half the picture's. By default 128, the paper's, for up to
+    five handles, and 64 for more: a coarser map lets one give way to the others."""
     motion_radius: float = 8.0
     """Radius of the disc around a handle that is asked to move. The paper's 3 is less than a cell of a small network's
     block: what little lies in it can be painted at the target, where a larger piece has to go there."""
@@ -99,15 +99,15 @@ def drag(
     size = generator.resolution
     edit.check(size)
     pixel = size / 512  # one pixel of a 512-pixel face, in pixels of this one
-    block = min(config.block, size // 2)
     device = generator.device
     patch = disc(config.motion_radius * pixel, pixel, device)  # [K, 2]
     sight = config.track_radius * pixel
-    reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     few = len(handles) <= FEW
     within = config.within or (1.0 if few else 2.0)
+    block = min(config.block or (128 if few else 64), size // 2)
+    reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
     start = latent[: config.rows]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import BlobGenerator
+from conftest import BlobGenerator, BlobReader
 
 from drag import BadEdit, DragConfig, DragEdit, drag
 from pipeline import finish
@@ -31,6 +31,22 @@ def test_the_blob_arrives_and_locked_rows_stay() -> None:
     np.testing.assert_allclose(last.handles, [[62, 55]], atol=0.25)
     assert torch.equal(last.latent[6:], start[6:])
     assert torch.equal(start, blobs.latent_at(50, 60))  # the caller's is as it was
+
+
+@pytest.mark.parametrize(("count", "asked", "resolution", "read"), [
+    (5, None, 256, 128), (6, None, 256, 64), (1, 32, 256, 32), (1, None, 128, 64),
+])  # fmt: skip
+def test_few_handles_are_read_finer(count: int, asked: int | None, resolution: int, read: int) -> None:
+    blocks = list[int]()
+
+    class Noted(BlobGenerator):
+        def reader(self, latent: torch.Tensor, rows: int, block: int) -> BlobReader:
+            blocks.append(block)
+            return super().reader(latent, rows, block)
+
+    blobs, handles = Noted(resolution=resolution), np.array([[40.0 + 5 * i, 60.0] for i in range(count)])
+    list(drag(blobs, blobs.latent_at(50, 60), DragEdit(handles, handles + 1), DragConfig(steps=1, block=asked)))
+    assert blocks == [read]
 
 
 @pytest.mark.parametrize("resolution", [64, 128, 256])
