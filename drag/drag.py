@@ -54,7 +54,8 @@ class DragConfig:
     """What a handle is looked for by: how it looked at the start; or, as it changes on its way, how it looked last, the
     more the surer it was found, and one that is not seen waits where it was (after FreeDrag, arXiv 2307.04684)."""
     within: float | None = None
-    """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more."""
+    """A handle has arrived this near to its target; by default 1 for up to five handles, 2 for more, and less where
+    none has so far to go: three tenths of the longest way, but half a pixel at least."""
     patience: int = 40
     """A drag is stuck when for so many steps its handles came no nearer, or one of them was not seen."""
     unlike: float | None = None
@@ -105,7 +106,9 @@ def drag(
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     few = len(handles) <= FEW
-    within = config.within or (1.0 if few else 2.0)
+    longest = (targets - handles).norm(dim=1).max().item() / pixel
+    # Or a gentle edit would have arrived before its first step.
+    within = config.within or min(1.0 if few else 2.0, max(0.5, 0.3 * longest))
     block = min(config.block or (128 if few else 64), size // 2)
     reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
 
