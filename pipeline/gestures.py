@@ -210,7 +210,7 @@ def _smile(face: np.ndarray, strength: float) -> Moves:
     if strength > 0:
         mouth = {48: (-0.12, -0.12), 49: (-0.06, -0.045), 59: (-0.06, -0.06), 50: (-0.02, 0.0), 58: (-0.03, -0.02)}
         return _both(mouth | {51: (0.0, 0.02), 57: (0.0, -0.02)}, strength)
-    return _both({48: (0.03, 0.12), 59: (0.02, 0.06)}, -strength)
+    return _both({48: (0.02, 0.09), 59: (0.015, 0.045)}, -strength)
 
 
 def _open_mouth(face: np.ndarray, strength: float) -> Moves:
@@ -235,10 +235,10 @@ def _raise_brows(face: np.ndarray, strength: float) -> Moves:
 
 
 def _bigger_eyes(face: np.ndarray, strength: float) -> Moves:
-    """Each eye grows about its middle, by a quarter at 1, and opens by twice that."""
+    """Each eye grows about its middle, by an eighth at 1, and opens by twice that; by twice as much it is a doll's."""
     moves: dict[int, Move] = {}
     for eye in (range(36, 42), range(42, 48)):
-        away = (face[eye] - face[eye].mean(0)) * (0.25 * strength, 0.5 * strength)
+        away = (face[eye] - face[eye].mean(0)) * (0.125 * strength, 0.25 * strength)
         moves |= {i: (float(x), float(y)) for i, (x, y) in zip(eye, away, strict=True)}
     return moves
 
@@ -248,7 +248,7 @@ def _slim_face(face: np.ndarray, strength: float) -> Moves:
 
 
 def _nose_width(face: np.ndarray, strength: float) -> Moves:
-    return _both({31: (-0.07, 0.0), 32: (-0.035, 0.0)}, strength)
+    return _both({31: (-0.05, 0.0), 32: (-0.025, 0.0)}, strength)
 
 
 def _hair_volume(face: np.ndarray, strength: float) -> Moves:
@@ -278,6 +278,7 @@ _FOREHEAD = Region((*range(17, 28), *range(36, 48)), 0.5)
 _NOSE = Region(tuple(range(27, 36)), 0.3)
 _OUTLINE = Region(tuple(range(17)), 0.4, held=tuple(range(27, 60)))
 _HEAD = Region(tuple(range(27)), 1.5)
+_HAIR = Region(_HEAD.landmarks, _HEAD.reach, held=tuple(range(27)))
 
 GESTURES: dict[str, Gesture] = {
     "smile": Gesture("The corners of the mouth out and up; below 0 down.", -1, 1, _smile, _MOUTH),
@@ -292,6 +293,6 @@ GESTURES: dict[str, Gesture] = {
     "slim-face": Gesture("Cheeks and jaw in; below 0 out.", -1, 1, _slim_face, _OUTLINE),
     "bigger-eyes": Gesture("The eyes grow; below 0 they shrink.", -1, 1, _bigger_eyes, _EYES),
     "nose-width": Gesture("The nose widens; below 0 it narrows.", -1, 1, _nose_width, _NOSE),
-    "hair-volume": Gesture("Hair out from the head; below 0 closer.", -1, 1, _hair_volume, _HEAD),
-    "hair-length": Gesture("Hair beside the jaw down; below 0 up.", -0.5, 0.5, _hair_length, _HEAD),
+    "hair-volume": Gesture("Hair out from the head; below 0 closer.", -1, 1, _hair_volume, _HAIR),
+    "hair-length": Gesture("Hair beside the jaw down; below 0 up.", -0.5, 0.5, _hair_length, _HAIR),
 }
