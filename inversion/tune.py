@@ -81,8 +81,9 @@ def tune(
     described, weight = perceptual.describe(_middle(target, config.view)), _pixel_weight(target, config.face_weight)
     synthesis = fast_copy(generator.network.synthesis, generator.device).requires_grad_(True)
     parameters = dict(synthesis.named_parameters())
+    # A memory of a hundred steps: of a thousand, Adam's own, the large steps of the start would slow all of them.
     optimizer = torch.optim.Adam(
-        [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()]
+        [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()], betas=(0.9, 0.99)
     )
     limit = max(config.steps, 1)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / limit, config.ramp_down))
