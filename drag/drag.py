@@ -11,6 +11,7 @@ not move is held in the map that the free rows make, from which everything behin
 from __future__ import annotations
 
 import math
+from collections.abc import Generator as Steps
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -29,6 +30,7 @@ FEW = 5  # so few handles are each meant exactly; of more, each gives way to the
 OWN = 0.3  # how far one row moves by itself while all move together by 1
 TEMPLATE_PACE = 0.3  # how much of a handle's template one step replaces where its match is perfect
 NEARER = 0.1  # pixels of a 512-pixel face that count as having come nearer
+ASTRAY = 6.0  # pixels of a 512-pixel face farther away than they had come: something else is followed
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class DragConfig:
     """How many of the latent's first rows may move: they shape the face, the others colour it."""
     block: int | None = None
     """Resolution of the feature block that is read, at most half the picture's. By default 128, the paper's, for up to
-    five handles, and 64 for more: a coarser map lets one give way to the others."""
+    five handles, and 64 for more: a coarser map lets one give way to the others. Few that go astray in 128, where what
+    they are looked for by has changed too much, begin anew in 64."""
     motion_radius: float = 8.0
     """Radius of the disc around a handle that is asked to move. The paper's 3 is less than a cell of a small network's
     block: what little lies in it can be painted at the target, where a larger piece has to go there."""
@@ -84,7 +87,6 @@ class DragStep:
         return self.state == "arrived"
 
 
-@torch.inference_mode(False)
 def drag(
     generator: Generator,
     latent: Tensor,
@@ -97,20 +99,41 @@ def drag(
     What may not move is held as it is in the picture of `anchor` [num_ws, w_dim], by default in that of `latent`.
     Raises BadEdit before the first step where the edit does not fit the picture.
     """
+    edit.check(generator.resolution)
+    blocks = [config.block] if config.block else [128, 64] if len(edit.handles) <= FEW else [64]
+    blocks = sorted({min(block, generator.resolution // 2) for block in blocks}, reverse=True)
+    taken = 0
+    for block in blocks:
+        astray = yield from _drag(generator, latent, edit, config, anchor, block, taken, block == blocks[-1])
+        if astray is None:
+            return
+        taken = astray
+
+
+@torch.inference_mode(False)
+def _drag(
+    generator: Generator,
+    latent: Tensor,
+    edit: DragEdit,
+    config: DragConfig,
+    anchor: Tensor | None,
+    block: int,
+    taken: int,
+    last: bool,
+) -> Steps[DragStep, None, int | None]:
+    """The drag as `block` sees it, after `taken` steps; returns how many were taken where it went astray."""
     size = generator.resolution
-    edit.check(size)
     pixel = size / 512  # one pixel of a 512-pixel face, in pixels of this one
     device = generator.device
     patch = disc(config.motion_radius * pixel, pixel, device)  # [K, 2]
     sight = config.track_radius * pixel
+    reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
     few = len(handles) <= FEW
     longest = (targets - handles).norm(dim=1).max().item() / pixel
     # Or a gentle edit would have arrived before its first step.
     within = config.within or min(1.0 if few else 2.0, max(0.5, 0.3 * longest))
-    block = min(config.block or (128 if few else 64), size // 2)
-    reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
     start = latent[: config.rows]
@@ -129,12 +152,12 @@ def drag(
     match = torch.zeros_like(other)
     watch = Watch(config.patience, config.unlike or (1.0 if few else math.inf))
 
-    for index in range(config.steps + 1):
+    for index in range(taken, config.steps + 1):
         with torch.enable_grad():
             rows = start + (way[:1] + OWN * way[1:]) @ generator.axes
             shape = reader.shape(rows)
             features = reader.near(shape, cells_of(handles, size, block), reach)
-            if index:
+            if index > taken:
                 found, match = track(features.detach(), handles, references, sight, pixel, size)
                 if config.template == "adaptive":
                     trust = (1 - match / other).clamp(0, 1)[:, None]  # [N, 1]
@@ -151,11 +174,14 @@ def drag(
         where, unlike = handles.cpu().double().numpy(), (match / other).cpu().double().numpy()
         whole = torch.cat([rows.detach(), latent[config.rows :]])
         step = watch.judge(DragStep(index, config.steps, left.mean().item(), whole, where, unlike, state))
+        if not last and watch.astray(step):
+            return index
         yield step
         if step.state != "moving":
-            return
+            return None
         (gradient,) = torch.autograd.grad(loss, [way])
         way = adam.step(way.detach(), gradient).requires_grad_(True)
+    return None
 
 
 class Adam:
@@ -191,6 +217,10 @@ class Watch:
         if self.nearest is None or step.arrived or step.index - self.nearest.index < self.patience:
             return step
         return replace(self.nearest, index=step.index, state="stuck")
+
+    def astray(self, step: DragStep) -> bool:
+        """Whether the handles are farther from their targets again than tracking errs."""
+        return self.nearest is not None and step.score > self.nearest.score + ASTRAY
 
 
 def motion_loss(features: Windows, handles: Tensor, targets: Tensor, patch: Tensor, step: float, size: int) -> Tensor:

@@ -176,6 +176,29 @@ def test_what_may_not_move_is_held_as_the_anchor_has_it() -> None:
     np.testing.assert_allclose(to_start, [56, 60], atol=0.7)
 
 
+class MisleadingGenerator(BlobGenerator):
+    """In block 128 its blob is seen 5 pixels back once it is 6 pixels to the right of where the test starts it."""
+
+    def features(self, latents: torch.Tensor, block: int) -> torch.Tensor:
+        if block == 128 and latents[:, :2].sum(1)[0, 0] > 106:
+            latents = latents.clone()
+            latents[:, 0, 0] -= 5
+        return super().features(latents, block)
+
+
+def test_few_handles_that_go_astray_begin_anew_in_a_coarser_block() -> None:
+    misleading, config = MisleadingGenerator(resolution=256, spread=16), replace(CONFIG, learning_rate=0.02)
+    start, edit = misleading.latent_at(100, 120), DragEdit([[100, 120]], [[120, 120]])
+    steps = list(drag(misleading, start, edit, config))
+    assert [step.index for step in steps] == list(range(len(steps)))
+    assert steps[-1].arrived
+    np.testing.assert_allclose(steps[-1].latent[:2].sum(0), [120, 120], atol=1)
+    (anew,) = [step for step in steps[1:] if torch.equal(step.latent, start)]
+    assert anew.score == steps[0].score and anew.index > 2
+    misled = finish(drag(misleading, start, edit, replace(config, block=128)))  # asked for, it is kept to
+    np.testing.assert_allclose(misled.latent[:2].sum(0), [125, 120], atol=1)
+
+
 @pytest.mark.parametrize(("count", "way", "within"), [
     (5, 40.0, 1.0), (6, 40.0, 2.0),  # up to five are each meant exactly
     (5, 2.5, 0.75), (6, 4.0, 1.2), (6, 1.0, 0.5),  # gentle ones: three tenths of the way, half a pixel at least
