@@ -94,7 +94,8 @@ def drag(
     config: DragConfig = DragConfig(),
     anchor: Tensor | None = None,
 ) -> Iterator[DragStep]:
-    """Drags the handles of `edit` in the picture of `latent` [num_ws, w_dim]; step 0 is the start.
+    """Drags the handles of `edit` in the picture of `latent` [num_ws, w_dim]; step 0 is the start, and so is that after
+    which a few handles that went astray begin anew.
 
     What may not move is held as it is in the picture of `anchor` [num_ws, w_dim], by default in that of `latent`.
     Raises BadEdit before the first step where the edit does not fit the picture.
