@@ -57,6 +57,9 @@ def test_masks_leave_the_rest_of_the_face_alone(lisa_points: np.ndarray) -> None
     x, y = np.rint(lisa_points).astype(int).T
     smile = ask({"smile": 0.5}, lisa_points, SHAPE).mask[y, x]
     assert smile[48:68].all() and not smile[17:27].any()
+    for name in ("hair-volume", "hair-length"):  # or jaws widen with the hair
+        hair = ask({name: 0.5}, lisa_points, SHAPE).mask[y, x]
+        assert not hair[:68].any()
     eyes = ask({"close-eyes": 0.5}, lisa_points, SHAPE).mask[y, x]
     assert eyes[36:48].all() and not eyes[17:27].any() and not eyes[48:68].any()
 
