@@ -11,7 +11,6 @@ not move is held in the map that the free rows make, from which everything behin
 from __future__ import annotations
 
 import math
-from collections.abc import Generator as Steps
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -101,14 +100,19 @@ def drag(
     Raises BadEdit before the first step where the edit does not fit the picture.
     """
     edit.check(generator.resolution)
-    blocks = [config.block] if config.block else [128, 64] if len(edit.handles) <= FEW else [64]
+    few = len(edit.handles) <= FEW
+    blocks = [config.block] if config.block else [128, 64] if few else [64]
     blocks = sorted({min(block, generator.resolution // 2) for block in blocks}, reverse=True)
     taken = 0
     for block in blocks:
-        astray = yield from _drag(generator, latent, edit, config, anchor, block, taken, block == blocks[-1])
-        if astray is None:
+        watch = Watch(config.patience, config.unlike or (1.0 if few else math.inf))
+        for step in _drag(generator, latent, edit, config, anchor, block, watch, taken):
+            if block != blocks[-1] and watch.astray(step):
+                taken = step.index
+                break
+            yield step
+        else:
             return
-        taken = astray
 
 
 @torch.inference_mode(False)
@@ -119,10 +123,10 @@ def _drag(
     config: DragConfig,
     anchor: Tensor | None,
     block: int,
+    watch: Watch,
     taken: int,
-    last: bool,
-) -> Steps[DragStep, None, int | None]:
-    """The drag as `block` sees it, after `taken` steps; returns how many were taken where it went astray."""
+) -> Iterator[DragStep]:
+    """The drag as `block` sees it, from the start; `taken` is the index of its first step."""
     size = generator.resolution
     pixel = size / 512  # one pixel of a 512-pixel face, in pixels of this one
     device = generator.device
@@ -131,10 +135,9 @@ def _drag(
     reach = (config.track_radius + config.motion_radius + 2) * block / 512  # cells: a step further, found and moved on
     handles = torch.tensor(edit.handles, dtype=torch.float32, device=device)  # [N, 2]
     targets = torch.tensor(edit.targets, dtype=torch.float32, device=device)
-    few = len(handles) <= FEW
     longest = (targets - handles).norm(dim=1).max().item() / pixel
     # Or a gentle edit would have arrived before its first step.
-    within = config.within or min(1.0 if few else 2.0, max(0.5, 0.3 * longest))
+    within = config.within or min(1.0 if len(handles) <= FEW else 2.0, max(0.5, 0.3 * longest))
 
     latent = latent.detach().clone()  # the caller's stays as it is, and leaves its inference mode
     start = latent[: config.rows]
@@ -151,7 +154,6 @@ def _drag(
     other = (sample(first, around, size) - references).square().mean([1, 2]).sqrt()  # [N] of other places
     fixed = None if edit.movable is None else fixed_cells(edit.movable, shape)
     match = torch.zeros_like(other)
-    watch = Watch(config.patience, config.unlike or (1.0 if few else math.inf))
 
     for index in range(taken, config.steps + 1):
         with torch.enable_grad():
@@ -175,14 +177,11 @@ def _drag(
         where, unlike = handles.cpu().double().numpy(), (match / other).cpu().double().numpy()
         whole = torch.cat([rows.detach(), latent[config.rows :]])
         step = watch.judge(DragStep(index, config.steps, left.mean().item(), whole, where, unlike, state))
-        if not last and watch.astray(step):
-            return index
         yield step
         if step.state != "moving":
-            return None
+            return
         (gradient,) = torch.autograd.grad(loss, [way])
         way = adam.step(way.detach(), gradient).requires_grad_(True)
-    return None
 
 
 class Adam:
