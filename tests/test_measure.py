@@ -20,6 +20,7 @@ from weights.training.data import BadPictures, Mirrored
 from weights.training.features import Source, load_features
 from weights.training.measure import (
     coarser,
+    codec_of,
     distinct,
     distribution_figures,
     frechet,
@@ -237,6 +238,31 @@ def test_what_is_finer_than_the_detail_asked_for_is_left_out() -> None:
             coarser(lambda images: [images], size, 16)
 
 
+def test_samples_go_through_the_codec_of_the_pictures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved once more as they were saved, pictures change less than they did, and less than at another quality."""
+    pictures = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for name in ("webp", "jpeg"):
+        stored = codec_of(f"{name}:40")(pictures)
+        again, finer = codec_of(f"{name}:40")(stored), codec_of(f"{name}:20")(stored)
+        first, second, other = (
+            (a.int() - b.int()).abs().sum() for a, b in ((pictures, stored), (stored, again), (stored, finer))
+        )
+        assert stored.shape == pictures.shape and stored.dtype == torch.uint8
+        assert 3 * second < first and 2 * second < other
+    flat = torch.full((1, 3, 16, 16), 128, dtype=torch.uint8)
+    assert (codec_of("webp:92")(flat).int() - 128).abs().max() <= 2
+
+    figures = {}
+    for codec in (None, "webp:1"):
+        command(
+            folder, monkeypatch, "--samples", "8", "--out", str(folder / "out"), *(["--codec", codec] if codec else [])
+        )
+        figures[codec] = json.loads((folder / "out" / "measure.json").read_text())
+        assert figures[codec]["codec"] == codec
+    plain, stored = (figures[codec]["figures"][0]["samples"] for codec in (None, "webp:1"))
+    assert abs(plain - stored) > 0.01 * plain
+
+
 def test_without_landmarks_the_pictures_are_looked_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,6 +277,9 @@ def test_without_landmarks_the_pictures_are_looked_at(
         (["--samples", "3"], "BadPictures: 3 samples and 12 pictures are too few"),
         (["--landmarks", "nowhere.npz"], "BadPictures: nowhere.npz holds no landmarks"),
         (["--detail", "16"], "BadPictures: --detail 16 leaves nothing out of 16 px, or all: take 8"),
+        (["--codec", "webp"], "BadPictures: --codec webp is none: take jpeg or webp with a quality"),
+        (["--codec", "png:9"], "BadPictures: --codec png:9 is none"),
+        (["--codec", "jpeg:101"], "BadPictures: --codec jpeg:101 is none"),
     ],
 )
 def test_mistakes_are_told_in_a_line(

@@ -5,6 +5,9 @@ Frechet distance (Heusel et al. 2017, arXiv 1706.08500), precision and recall (K
 ours looks at; and, by dlib, whether samples are faces and how much they turn and open their mouths. Beside each figure
 stands what the training pictures themselves reach. Pictures are compared at the generator's resolution and rounded to
 bytes, so figures of generators of different resolutions cannot be compared with each other.
+
+Training pictures mostly come out of a lossy codec. Its traces are too weak to see, but these features see them (Parmar
+et al. 2022, arXiv 2104.11222), and no generator draws them: `--codec` puts samples through the same.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +62,9 @@ class Arguments:
     detail: int | None = None
     """px: all is averaged down to so many and enlarged again before it is compared, which tells whether samples fall
     short in their finest pixels or in what is larger."""
+    codec: Annotated[str | None, tyro.conf.arg(metavar="webp:92|jpeg:85|...")] = None
+    """How the training pictures were compressed: samples are, too, before they are compared. Of the quality that they
+    were saved with, saving them once more changes them least."""
     out: Path | None = None  # measure.json and neighbours.png go here
     device: str = "auto"  # auto: the GPU where there is one
 
@@ -77,6 +84,7 @@ def main() -> None:
 @torch.no_grad()
 def run(arguments: Arguments) -> None:
     device = chosen_device(arguments.device)
+    codec = codec_of(arguments.codec) if arguments.codec else None
     features: Features = load_features(EFFICIENTNET_LITE0).to(device)
     network = load_network(arguments.generator).to(device).eval().requires_grad_(False)
     generator = Generator(
@@ -95,8 +103,8 @@ def run(arguments: Arguments) -> None:
     mirrored = Mirrored(pictures)
     parts = (mirrored.images(part) for part in torch.arange(len(mirrored)).split(BATCH))
     real = pooled(features, tqdm(parts, "pictures", -(-len(mirrored) // BATCH)), device)  # and their mirror images
-    drawn = pooled(features, map(to_float, draws(generator, arguments.samples, arguments.psi)), device)
-    seen = {psi: torch.cat(list(draws(generator, FACES, psi))) for psi in FACE_PSI}
+    drawn = pooled(features, map(to_float, draws(generator, arguments.samples, arguments.psi, codec)), device)
+    seen = {psi: torch.cat(list(draws(generator, FACES, psi, codec))) for psi in FACE_PSI}
     near = pooled(features, map(to_float, seen[FACE_PSI[0]].split(BATCH)), device)
 
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(SEED))
@@ -110,6 +118,7 @@ def run(arguments: Arguments) -> None:
         "sha256": generator.sha256,
         "resolution": generator.resolution,
         "detail": arguments.detail,
+        "codec": arguments.codec,
         "data": str(arguments.data),
         "pictures": len(pictures),
         "features": EFFICIENTNET_LITE0.package,
@@ -122,6 +131,31 @@ def run(arguments: Arguments) -> None:
         index = distinct(nearest(near[:SHOWN], real, 6)[1], len(pictures))
         sheet = neighbour_sheet(seen[FACE_PSI[0]][:SHOWN], index, mirrored)
         Image.fromarray(sheet).save(arguments.out / "neighbours.png")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A lossy one, of Pillow's."""
+
+    format: str
+    quality: int
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures uint8 [n, 3, R, R] as they are when they have been saved and opened again."""
+        return torch.stack([self._reopened(picture) for picture in pictures])
+
+    def _reopened(self, picture: Tensor) -> Tensor:
+        file = BytesIO()
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, self.format, quality=self.quality)
+        return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
+
+
+def codec_of(text: str) -> Codec:
+    """Of "webp:92". Raises BadPictures."""
+    name, _, quality = text.partition(":")
+    if name not in ("jpeg", "webp") or not (quality.isascii() and quality.isdigit() and 1 <= int(quality) <= 100):
+        raise BadPictures(f"--codec {text} is none: take jpeg or webp with a quality of 1 to 100, as webp:92")
+    return Codec(name, int(quality))
 
 
 def coarser(features: Features, detail: int, resolution: int) -> Features:
@@ -138,11 +172,12 @@ def coarser(features: Features, detail: int, resolution: int) -> Features:
 
 
 @torch.no_grad()
-def draws(generator: Generator, n: int, psi: float) -> Iterator[Tensor]:
+def draws(generator: Generator, n: int, psi: float, codec: Codec | None = None) -> Iterator[Tensor]:
     """n samples, a few at a time, uint8 [k, 3, R, R] on the CPU; of a smaller n the first ones are the same."""
     parts = generator.sample(n, SEED, psi).split(BATCH)
     for latents in tqdm(parts, f"samples, psi {psi:g}"):
-        yield to_bytes(generator.render(latents)).cpu()
+        samples = to_bytes(generator.render(latents)).cpu()
+        yield codec(samples) if codec else samples
 
 
 @torch.no_grad()
