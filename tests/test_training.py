@@ -610,7 +610,7 @@ def test_the_command_trains_stops_and_goes_on(
     tmp_path: Path, pictures: Tensor, points: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
-    monkeypatch.setattr(command, "LOG_EVERY", 2)
+    monkeypatch.setattr("weights.training.command.LOG_EVERY", 2)
     monkeypatch.setattr(command, "stop_on_signals", lambda: None)
     export(StyleGAN2(SMALL), tmp_path / "init.safetensors")
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
@@ -649,3 +649,15 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch:
         command.main()
     assert "holds no pictures" in str(stop.value)
     assert "\n" not in str(stop.value)
+
+
+def test_stopped_while_it_loads_the_command_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "load_features", stopped)
+    monkeypatch.setattr(command, "stop_on_signals", lambda: None)
+    monkeypatch.setattr("sys.argv", ["training", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"^stopped before there was anything to keep$"):
+        command.main()
+    assert not list((tmp_path / "out").iterdir())

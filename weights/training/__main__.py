@@ -5,7 +5,6 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +17,12 @@ from tqdm import tqdm
 
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.command import (
-    LOG_EVERY,
     checkpoint_of,
     chosen_device,
     load_subject,
-    means,
     run_command,
     stop_on_signals,
+    told,
 )
 from weights.training.features import Features, load_features
 from weights.training.files import (
@@ -129,26 +127,13 @@ def known_codes(arguments: Arguments) -> dict[str, Tensor] | None:
 
 def follow_steps(training: Training, subject: Subject, features: Features, arguments: Arguments) -> None:
     """Draws the bar, writes the log, and saves now and then."""
-    saved = start = time.monotonic()
-    recent: list[dict[str, float]] = []
-    steps = train(training, subject, features, arguments.config, arguments.until)
-    with (
-        tqdm(total=arguments.until, initial=training.drawn, unit="pic", smoothing=0.02, mininterval=5) as bar,
-        (arguments.out / "log.jsonl").open("a") as log,
-    ):
-        for losses in steps:
-            bar.update(arguments.config.batch)
-            recent.append(losses)
-            if len(recent) == LOG_EVERY:
-                now = time.monotonic()
-                line = means(recent) | {"rate": round(LOG_EVERY * arguments.config.batch / (now - start), 1)}
-                bar.set_postfix(line, refresh=False)
-                log.write(json.dumps({"pictures": training.drawn} | line) + "\n")
-                log.flush()
-                recent, start = [], now
-            if time.monotonic() - saved > arguments.save_every:
-                save(training, subject, arguments.out)
-                saved = time.monotonic()
+    config, saved = arguments.config, time.monotonic()
+    steps = train(training, subject, features, config, arguments.until)
+    log = arguments.out / "log.jsonl"
+    for _ in told(steps, log, "pictures", "pic", arguments.until, config.batch, training.drawn):
+        if time.monotonic() - saved > arguments.save_every:
+            save(training, subject, arguments.out)
+            saved = time.monotonic()
 
 
 def save(training: Training, subject: Subject, out: Path) -> None:

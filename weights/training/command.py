@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ def run_command(kind: type[A], run: Callable[[A], None]) -> None:
         run(arguments)
     except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:  # what has something to keep has kept it
+        sys.exit("stopped before there was anything to keep")
 
 
 def stop_on_signals() -> None:
@@ -62,19 +65,22 @@ def checkpoint_in(run: Path) -> Path:
 
 
 def told(
-    steps: Iterator[dict[str, float]], log: Path, counted: str, unit: str, total: int, size: int = 1
+    steps: Iterator[dict[str, float]], log: Path, counted: str, unit: str, total: int, size: int = 1, done: int = 0
 ) -> Iterator[None]:
-    """Goes through the steps, each of `size` units, drawing the bar and writing the log."""
+    """Goes through the steps, each of `size` units, from `done` on, drawing the bar and writing the log."""
     recent: list[dict[str, float]] = []
-    with tqdm(total=total, unit=unit, smoothing=0.02, mininterval=5) as bar, log.open("a") as file:
+    start = time.monotonic()
+    with tqdm(total=total, initial=done, unit=unit, smoothing=0.02, mininterval=5) as bar, log.open("a") as file:
         for losses in steps:
             bar.update(size)
             recent.append(losses)
             if len(recent) == LOG_EVERY:
-                bar.set_postfix(means(recent), refresh=False)
-                file.write(json.dumps({counted: bar.n} | means(recent)) + "\n")
+                now = time.monotonic()
+                line = means(recent) | {"rate": round(LOG_EVERY * size / (now - start), 1)}  # units a second
+                bar.set_postfix(line, refresh=False)
+                file.write(json.dumps({counted: bar.n} | line) + "\n")
                 file.flush()
-                recent = []
+                recent, start = [], now
             yield
 
 
