@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 REACH = 0.04  # of a pin: the standard deviation of its spot, a mouth's corner
-SOFT = 0.05  # how far pins that contradict each other give way
+SOFT = 0.22  # how far pins that contradict each other give way; a lone one comes 1 / (1 + SOFT^2) of its way
 LANDING = 8 / 512  # at most so far a pin is from where its drag ended
 
 
@@ -80,7 +80,9 @@ def pinned(motion: np.ndarray, pins: Pins) -> np.ndarray:
     size = len(motion)
     line = (np.arange(size) + 0.5) / size
     across, down = (np.exp(-np.square(line - at[:, [axis]]) / (2 * REACH**2)) for axis in (0, 1))  # [K, T]
-    strength = np.linalg.solve(nearness + SOFT * np.eye(len(at)), bend)  # [K, 2]
+    # What pins have in common passes. Where neighbours differ, as lips that part, it would take bells many times higher
+    # than what is asked, which throw about all that lies beside them: those give way.
+    strength = np.linalg.solve(nearness @ nearness + SOFT**2 * np.eye(len(at)), nearness @ bend)  # [K, 2]
     bent = np.einsum("ky,kx,kc->yxc", down, across, strength, optimize=True).astype(np.float32)
     places = np.stack(np.meshgrid(line, line), -1).astype(np.float32)
     return motion + sampled(bent, places + motion)

@@ -21,7 +21,7 @@ from align import (
     settle,
     together,
 )
-from align.pins import LANDING, REACH
+from align.pins import LANDING, REACH, SOFT
 from drag import FEW, DragEdit
 from pipeline import EditSession, finish
 from pipeline.edits import read_edit, seen
@@ -59,6 +59,19 @@ def test_pins_close_together_are_all_kept_to() -> None:
     origins = ends + np.array([[0, 0.01], [0, 0.012], [0.003, 0.01]])
     motion = pinned(STILL, Pins(ends, origins))
     assert np.abs(ends + sampled(motion, ends) - origins).max() < 0.001
+
+
+def test_pins_that_contradict_each_other_bend_nothing_farther_than_they_ask() -> None:
+    """Two lips that touch in the photo, drawn apart: kept to, they would throw all around them about."""
+    ends = np.array([[0.5, 0.5], [0.5, 0.5 + REACH / 4]])
+    bend = 0.01 * np.array([[0, 1], [0, -1]])
+    motion = pinned(STILL, Pins(ends, ends + bend))
+    assert np.abs(motion).max() <= 0.01
+    nearness = 1 - np.exp(-((1 / 4) ** 2) / 2)  # what the two have not in common: so weak a difference gives way
+    came = nearness**2 / (nearness**2 + SOFT**2)
+    assert sampled(motion, ends)[:, 1] == pytest.approx(0.01 * came * np.array([1, -1]), abs=1e-4)
+    together = pinned(STILL, Pins(ends, ends + np.abs(bend)))
+    assert sampled(together, ends)[:, 1] == pytest.approx(0.01, rel=0.02)
 
 
 def test_motion_that_is_there_is_only_completed() -> None:
