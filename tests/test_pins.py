@@ -70,8 +70,8 @@ def test_pins_that_contradict_each_other_bend_nothing_farther_than_they_ask() ->
     nearness = 1 - np.exp(-((1 / 4) ** 2) / 2)  # what the two have not in common: so weak a difference gives way
     came = nearness**2 / (nearness**2 + SOFT**2)
     assert sampled(motion, ends)[:, 1] == pytest.approx(0.01 * came * np.array([1, -1]), abs=1e-4)
-    together = pinned(STILL, Pins(ends, ends + np.abs(bend)))
-    assert sampled(together, ends)[:, 1] == pytest.approx(0.01, rel=0.02)
+    agreed = pinned(STILL, Pins(ends, ends + np.abs(bend)))
+    assert sampled(agreed, ends)[:, 1] == pytest.approx(0.01, rel=0.02)
 
 
 def test_motion_that_is_there_is_only_completed() -> None:
