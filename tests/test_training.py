@@ -47,6 +47,7 @@ from weights.training.train import (
     Subject,
     TrainConfig,
     Training,
+    averaged_distance,
     begin,
     frame,
     generator_step,
@@ -337,6 +338,27 @@ def test_the_discriminator_reaches_the_generator(faces: Faces) -> None:
     assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
 
 
+def test_the_coarse_distance_is_of_averages() -> None:
+    """Two checkers of 16 px look alike at 8 px; a picture that is lighter by 0.5 is so at every size."""
+    checkers = ((torch.arange(32) // 2)[:, None] + torch.arange(32) // 2).remainder(2).float().expand(1, 3, 32, 32)
+    assert [averaged_distance(checkers, 1 - checkers, size).item() for size in (8, 16, 32)] == [0, 1, 1]
+    assert averaged_distance(checkers, checkers + 0.5, 8).item() == 0.5
+
+
+def test_variety_reaches_the_generator(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all else at weight zero only it moves it."""
+    monkeypatch.setattr("weights.training.variety.FEWEST", 0)
+    config = replace(QUICK, warm=0, full_half_life=1e-3, frame_weight=0, coarse_weight=0, feature_weight=0)
+    config = replace(config, adversarial=0, variety=1)
+    training = begun(config)
+    training.drawn = config.batch
+    before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
+    losses = trained(training, faces, 4 * config.batch, config)
+    assert all(each["variety"] > 0 for each in losses)
+    assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
+    assert begun(replace(config, variety=0)).variety is None
+
+
 def test_larger_pictures_are_seen_whole_and_cropped_by_turns() -> None:
     images = torch.arange(3 * 64 * 64.0).view(1, 3, 64, 64).repeat(4, 1, 1, 1)
     at = torch.tensor([[0.5, 0.5], [0.0, 0.1], [0.5, 0.5], [0.75, 0.5]])  # x, y of the crops' centres
@@ -403,16 +425,19 @@ def test_a_strided_depthwise_convolution_stays_in_single_precision() -> None:
     torch.testing.assert_close(mixed, conv(x.bfloat16().float()))
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subject) -> None:
-    config = replace(QUICK, warm=12, ramp=4)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(QUICK, warm=12, ramp=4, variety=1)
     whole, first = begun(config), begun(config)
+    monkeypatch.setattr("weights.training.variety.FEWEST", 0)  # so that it asks for something at once
     trained(whole, subject, 32, config)
     trained(first, subject, 20, config)
     save_checkpoint(first, subject, tmp_path / "checkpoint.safetensors")
     second = load_checkpoint(tmp_path / "checkpoint.safetensors", SMALL, toy_features, config)
     assert (second.step, second.drawn) == (5, 20)
     trained(second, subject, 32, config)
-    for part in ("generator", "average", "heads"):
+    for part in ("generator", "average", "heads", "variety"):
         expected = getattr(whole, part).state_dict()
         torch.testing.assert_close(getattr(second, part).state_dict(), expected, atol=1e-5, rtol=1e-4)
 

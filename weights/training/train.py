@@ -22,10 +22,12 @@ from weights.stylegan2 import StyleGAN2
 from weights.training.augment import draw_augmentation
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
+from weights.training.variety import Variety
 
 BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
 ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
 FRAME = 4  # pixels
+COARSE_SIZES = 8, 16, 32  # px
 COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
 
 
@@ -47,9 +49,10 @@ class TrainConfig:
     random_noise: float = 0.0  # > 0: random latents are codes with so much noise, not normal: nearer to the pictures
     mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
     jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
-    coarse_weight: float = 1.0  # of the L1 distance at 32 px
+    coarse_weight: float = 1.0  # of the L1 distance at COARSE_SIZES
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
+    variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
@@ -108,18 +111,20 @@ class Training:
     heads: Discriminator
     adam: torch.optim.Adam
     heads_adam: torch.optim.Adam
+    variety: Variety | None  # where the config gives it a weight
     step: int = 0
     drawn: int = 0  # pictures, all runs together
 
     def parts(self) -> dict[str, Any]:
         """What knows `state_dict`, by the name it has in a checkpoint."""
-        return {
+        parts = {
             "generator": self.generator,
             "average": self.average,
             "adam": self.adam,
             "heads": self.heads,
             "heads_adam": self.heads_adam,
         }
+        return parts | ({"variety": self.variety} if self.variety else {})
 
 
 def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Training:
@@ -127,16 +132,17 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     device = generator.mapping.w_avg.device
     with torch.no_grad():
         channels = [m.shape[1] for m in features(torch.zeros(1, 3, 64, 64, device=device))]
+    views = views_of(generator.config.img_resolution, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        heads = Discriminator(channels, config.seed, views_of(generator.config.img_resolution, config)).to(device)
+        heads = Discriminator(channels, config.seed, views).to(device)
     for network in (generator.train().requires_grad_(True), heads):
         channels_last(network)  # a fifth faster on a CPU
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
-    return Training(
-        generator, average, heads, adam, torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    )
+    heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
+    variety = Variety(channels, views).to(device) if config.variety else None
+    return Training(generator, average, heads, adam, heads_adam, variety)
 
 
 def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
@@ -197,7 +203,9 @@ def step(
     losses = {
         "full": (missed * weight).mean(),
         "frame": torch.cat([edge.flatten() for edge in frame(missed)]).mean(),
-        "coarse": F.l1_loss(resized(images[:coded], 32), resized(targets.images[:coded], 32)),
+        "coarse": torch.stack(
+            [averaged_distance(images[:coded], targets.images[:coded], size) for size in COARSE_SIZES]
+        ).mean(),
         "features": torch.stack(
             [map_distance(a[:coded], b[:coded]) for a, b in zip(ours.maps, theirs.maps, strict=True)][:3]
         ).sum(),
@@ -212,6 +220,9 @@ def step(
         with fast:
             losses["heads"] = heads_step(training, theirs, ours, config)
             losses["adversarial"] = drawn_loss(training.heads(*ours))
+        if training.variety:
+            losses["variety"] = training.variety(theirs.maps, ours.maps, rng)
+            weights["variety"] = config.variety
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
@@ -274,6 +285,11 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] > size:
         return F.interpolate(images, size=(size, size), mode="area")
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def averaged_distance(ours: Tensor, theirs: Tensor, size: int) -> Tensor:
+    """The L1 distance of images averaged down to `size` pixels a side."""
+    return F.l1_loss(resized(ours, size), resized(theirs, size))
 
 
 def frame(images: Tensor) -> tuple[Tensor, ...]:
