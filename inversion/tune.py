@@ -9,6 +9,8 @@ convolutions move less than the fine ones, since edits live on what they know.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +22,9 @@ from inversion.perceptual import Perceptual
 from inversion.pivot import falling
 from weights import Generator, fast_copy, fast_products
 
+STEPS = 220
 COARSE = 32  # px
+RAMP_GAIN = 0.5  # dB that a drawing comes nearer while the rate falls
 FACE = (0.5, 0.525), (0.21, 0.25)
 """Where a face aligned as FFHQ lies, in shares of the side: the middle (x, y) of a bell, and how far out it is 1/e."""
 
@@ -29,8 +33,10 @@ FACE = (0.5, 0.525), (0.21, 0.25)
 class TuneConfig:
     """How the generator is tuned."""
 
-    steps: int = 220
-    """PTI: 350."""
+    steps: int | None = None
+    """By default 220, and twice as many where the drawing would not come to `near`, as of curls. PTI: 350."""
+    near: float = 27.0
+    """Peak signal-to-noise ratio of all the picture, in dB."""
     learning_rate: float = 3e-3
     """Adam's. PTI takes 3e-4 for 512 channels; a small network moves less for the same step. Much more than this
     fits as fast, but spoils what drags need: that the face moves as a face."""
@@ -54,6 +60,11 @@ class TuneConfig:
     """How far from the pivot it looks, as the length of the difference over all rows."""
     seed: int = 0
     """Of the latents that the regularisation draws."""
+
+    @property
+    def planned(self) -> int:
+        """How many steps are meant at first."""
+        return STEPS if self.steps is None else self.steps
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,11 @@ def tune(
     optimizer = torch.optim.Adam(
         [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()], betas=(0.9, 0.99)
     )
-    limit = max(config.steps, 1)
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / limit, config.ramp_down))
+    limit = config.planned
+    judged = round(limit * (1 - config.ramp_down)) if config.steps is None else None
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / max(limit, 1), config.ramp_down))
 
-    for index in range(config.steps + 1):
+    for index in itertools.count():
         with torch.enable_grad():
             with fast_products(generator.device):
                 image = synthesis(latent[None]).float()
@@ -99,13 +111,15 @@ def tune(
                     generator, synthesis, latent, perceptual, config, index
                 )
         arrived = distance.item() <= config.enough
+        if index == judged and _psnr(image, target) < config.near - RAMP_GAIN:
+            limit = 2 * config.planned
         # A copy, so that a step stays what it was: 11 MB embedded, 113 MB at 1024 px, under a hundredth of a step.
         weights = {
             name: parameter.detach().clone(memory_format=torch.contiguous_format)
             for name, parameter in parameters.items()
         }
-        yield TuneStep(index, config.steps, distance.item(), weights, arrived)
-        if arrived:
+        yield TuneStep(index, limit, distance.item(), weights, arrived)
+        if arrived or index >= limit:
             return
         for parameter, gradient in zip(
             parameters.values(), torch.autograd.grad(loss, list(parameters.values())), strict=True
@@ -120,6 +134,11 @@ def _rate(name: str, config: TuneConfig) -> float:
     block, layer, *_ = name.split(".")  # as b32.conv0.weight
     moves = int(block.removeprefix("b")) <= COARSE and layer != "torgb"
     return config.learning_rate * (config.coarse_rate if moves else 1.0)
+
+
+def _psnr(image: Tensor, target: Tensor) -> float:
+    """Of images in [-1, 1], in dB."""
+    return -10 * math.log10(F.mse_loss(image.detach(), target).item() / 4 + 1e-12)
 
 
 def _middle(images: Tensor, share: float) -> Tensor:

@@ -1,5 +1,7 @@
 """The pivot and the tuning, on small networks and on the real one."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,22 @@ def test_tuning_stops_when_it_is_near_enough(perceptual: Perceptual) -> None:
     assert len(untuned) == 1 and untuned[0].score == start
     already = list(tune(generator, latent, target, perceptual, TuneConfig(enough=start + 1)))
     assert len(already) == 1 and already[0].arrived  # tested before the first update
+
+
+def test_tuning_goes_on_where_the_drawing_is_still_far_from_the_face(
+    perceptual: Perceptual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["inversion.tune"], "STEPS", 20)
+    generator = small_generator()
+    target = generator.render(generator.sample(1, seed=5)).clamp(-1, 1)
+    latent = generator.sample(1, seed=6)[0]
+
+    def limits(config: TuneConfig) -> list[int]:
+        return [step.limit for step in tune(generator, latent, target, perceptual, config)]
+
+    assert limits(TuneConfig(enough=0, near=100.0)) == [20] * 17 + [40] * 24  # told as the rate is about to fall
+    assert limits(TuneConfig(enough=0, near=5.0)) == [20] * 21
+    assert limits(TuneConfig(enough=0, near=100.0, steps=20)) == [20] * 21  # who asks for 20 gets 20
 
 
 def test_locality_holds_the_generator_away_from_the_pivot(perceptual: Perceptual) -> None:

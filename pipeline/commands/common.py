@@ -149,6 +149,7 @@ def bar(steps: Iterator[S]) -> S | None:
                 shown = tqdm(total=step.limit, desc=LABELS[type(step)], unit="step")
             last = step
             assert shown is not None
+            shown.total = step.limit  # which a tuning may put off
             shown.set_postfix(score=f"{step.score:.3g}", refresh=False)
             shown.update(step.index - shown.n)
     finally:

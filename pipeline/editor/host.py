@@ -381,7 +381,7 @@ class Host:
                 latent = step.latent
             elif latent is None:  # a pivot that was there
                 latent = torch.from_numpy(self.session.files.read("pivot").arrays["latent"]).to(base.device)
-            more = self.session.config.tune.steps if stage == "pivot" else 0
+            more = self.session.config.tune.planned if stage == "pivot" else 0
             self._tell("step", {"stage": stage, **describe_steps(step, time.monotonic() - started, more)})
             self._offer(
                 partial(self._tell_reconstruction, self._serial, quad, partial(reconstruction, base, latent, step))
