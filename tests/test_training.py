@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,12 +22,14 @@ from weights import load_generator, save_generator
 from weights.generator import axes_of
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
+from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
 from weights.training.data import BadPictures, load_pictures, to_float
 from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
 from weights.training.files import (
     BadCheckpoint,
+    codes_path,
     export,
     load_checkpoint,
     load_codes,
@@ -581,6 +584,31 @@ def test_an_export_is_a_generator_with_the_right_mean_latent(tmp_path: Path) -> 
     export(StyleGAN2(SMALL), tmp_path / "g.safetensors")
     generator = load_generator(tmp_path / "g.safetensors")
     assert (generator.sample(4000, 1)[:, 0].mean(0) - generator.mean_latent[0]).abs().max() < 0.1
+
+
+def test_the_mean_of_generators_has_their_mean_weights_and_what_lies_beside_the_last(
+    tmp_path: Path, faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("first", "last", "out")]
+    networks = [begun().generator for _ in range(2)]
+    networks[1].synthesis.b4.const.data += 1  # type: ignore[operator, union-attr]
+    for network, path in zip(networks, paths, strict=False):
+        export(network, path, faces.moving)
+    save_codes(faces, codes_path(paths[1]))
+    monkeypatch.setattr(sys, "argv", ["mean", *map(str, (paths[2], *paths[:2]))])
+    mean_command.main()
+    const = "synthesis.b4.const"
+    found, first, last = (load_network(path).state_dict() for path in (paths[2], *paths[:2]))
+    torch.testing.assert_close(found[const], (first[const] + last[const]) / 2, atol=1e-3, rtol=1e-3)
+    assert codes_path(paths[2]).read_bytes() == codes_path(paths[1]).read_bytes()
+    expected = axes_of(load_network(paths[2]), faces.moving)
+    torch.testing.assert_close(load_generator(str(paths[2])).axes, expected, atol=1e-2, rtol=1e-2)
+    other = tmp_path / "other.safetensors"
+    save_generator(StyleGAN2(replace(SMALL, mapping_layers=1)), other)
+    for wrong, complaint in ((paths[:1], "two generators"), ([paths[0], other], "sizes")):
+        monkeypatch.setattr(sys, "argv", ["mean", *map(str, (paths[2], *wrong))])
+        with pytest.raises(SystemExit, match=complaint):
+            mean_command.main()
 
 
 def test_an_export_keeps_the_axes_of_what_moves(tmp_path: Path) -> None:
