@@ -53,7 +53,8 @@ class TuneConfig:
     """How much more a pixel in the middle of the face counts in the pixel difference than one far from it, whose
     weight is 1 before all are scaled to a mean of 1. 0: all alike, as in PTI."""
     enough: float = 0.003
-    """Perceptual distance at which tuning ends. PTI: 0.06, with LPIPS."""
+    """Perceptual distance at which tuning ends, if the drawing is `near` too or `steps` are given. PTI: 0.06, with
+    LPIPS."""
     locality_weight: float = 0.0
     """Weight of the locality regularisation; 0 leaves it out, PTI uses 0.1 when it is on."""
     locality_distance: float = 30.0
@@ -97,7 +98,7 @@ def tune(
         [{"params": [values], "lr": _rate(name, config)} for name, values in parameters.items()], betas=(0.9, 0.99)
     )
     limit = config.planned
-    judged = round(limit * (1 - config.ramp_down)) if config.steps is None else None
+    judged = round(limit * (1 - config.ramp_down))
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda index: falling(index / max(limit, 1), config.ramp_down))
 
     for index in itertools.count():
@@ -110,8 +111,9 @@ def tune(
                 loss = loss + config.locality_weight * _locality(
                     generator, synthesis, latent, perceptual, config, index
                 )
-        arrived = distance.item() <= config.enough
-        if index == judged and _psnr(image, target) < config.near - RAMP_GAIN:
+        near = math.inf if config.steps is not None else _psnr(image, target)
+        arrived = distance.item() <= config.enough and near >= config.near
+        if index == judged and near < config.near - RAMP_GAIN:
             limit = 2 * config.planned
         # A copy, so that a step stays what it was: 11 MB embedded, 113 MB at 1024 px, under a hundredth of a step.
         weights = {

@@ -70,12 +70,14 @@ def test_tuning_stops_when_it_is_near_enough(perceptual: Perceptual) -> None:
     target = generator.render(generator.sample(1, seed=5)).clamp(-1, 1)
     latent = generator.sample(1, seed=6)[0]
     start = next(tune(generator, latent, target, perceptual, TuneConfig())).score
-    last = finish(tune(generator, latent, target, perceptual, TuneConfig(enough=start / 2)))
+    last = finish(tune(generator, latent, target, perceptual, TuneConfig(enough=start / 2, near=0)))
     assert last.arrived and last.index < last.limit and last.score <= start / 2
     untuned = list(tune(generator, latent, target, perceptual, TuneConfig(steps=0)))
     assert len(untuned) == 1 and untuned[0].score == start
-    already = list(tune(generator, latent, target, perceptual, TuneConfig(enough=start + 1)))
+    already = list(tune(generator, latent, target, perceptual, TuneConfig(enough=start + 1, near=0)))
     assert len(already) == 1 and already[0].arrived  # tested before the first update
+    far = next(tune(generator, latent, target, perceptual, TuneConfig(enough=start + 1, near=100.0)))
+    assert not far.arrived  # alike as the perceptual distance sees it, but not near
 
 
 def test_tuning_goes_on_where_the_drawing_is_still_far_from_the_face(
