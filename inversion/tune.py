@@ -111,9 +111,9 @@ def tune(
                 loss = loss + config.locality_weight * _locality(
                     generator, synthesis, latent, perceptual, config, index
                 )
-        near = math.inf if config.steps is not None else _psnr(image, target)
-        arrived = distance.item() <= config.enough and near >= config.near
-        if index == judged and near < config.near - RAMP_GAIN:
+        psnr = math.inf if config.steps is not None else _psnr(image, target)  # who asks for steps gets those
+        arrived = distance.item() <= config.enough and psnr >= config.near
+        if index == judged and psnr < config.near - RAMP_GAIN:
             limit = 2 * config.planned
         # A copy, so that a step stays what it was: 11 MB embedded, 113 MB at 1024 px, under a hundredth of a step.
         weights = {

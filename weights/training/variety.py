@@ -2,7 +2,8 @@
 Deshpande et al. 2018, arXiv 1803.11188) between the frozen features of both.
 
 A discriminator looks at one picture after another, and says nothing of hair that is always short or of backgrounds that
-are always plain. A batch is too small to tell either, so the features of the last thousand pictures are remembered.
+are always plain. A batch is too small to tell either, so the features of the last KEPT pictures are
+remembered.
 """
 
 from __future__ import annotations
