@@ -20,6 +20,7 @@ from torch import Tensor
 
 from weights import load_generator, save_generator
 from weights.generator import axes_of
+from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training import mean as mean_command
@@ -581,7 +582,7 @@ def test_a_checkpoint_that_cannot_grow_is_refused(tmp_path: Path, faces: Faces, 
 
 
 def test_an_export_is_a_generator_with_the_right_mean_latent(tmp_path: Path) -> None:
-    export(StyleGAN2(SMALL), tmp_path / "g.safetensors")
+    export(StyleGAN2(SMALL), tmp_path / "g.safetensors", Prior(12))
     generator = load_generator(tmp_path / "g.safetensors")
     assert (generator.sample(4000, 1)[:, 0].mean(0) - generator.mean_latent[0]).abs().max() < 0.1
 
@@ -593,7 +594,7 @@ def test_the_mean_of_generators_has_their_mean_weights_and_what_lies_beside_the_
     networks = [begun().generator for _ in range(2)]
     networks[1].synthesis.b4.const.data += 1  # type: ignore[operator, union-attr]
     for network, path in zip(networks, paths, strict=False):
-        export(network, path, faces.moving)
+        export(network, path, Prior(12), faces.moving)
     save_codes(faces, codes_path(paths[1]))
     monkeypatch.setattr(sys, "argv", ["mean", *map(str, (paths[2], *paths[:2]))])
     mean_command.main()
@@ -601,7 +602,7 @@ def test_the_mean_of_generators_has_their_mean_weights_and_what_lies_beside_the_
     found, first, last = (load_network(path).state_dict() for path in (paths[2], *paths[:2]))
     torch.testing.assert_close(found[const], (first[const] + last[const]) / 2, atol=1e-3, rtol=1e-3)
     assert codes_path(paths[2]).read_bytes() == codes_path(paths[1]).read_bytes()
-    expected = axes_of(load_network(paths[2]), faces.moving)
+    expected = axes_of(load_network(paths[2]), Prior(12), faces.moving)
     torch.testing.assert_close(load_generator(str(paths[2])).axes, expected, atol=1e-2, rtol=1e-2)
     other = tmp_path / "other.safetensors"
     save_generator(StyleGAN2(replace(SMALL, mapping_layers=1)), other)
@@ -617,27 +618,27 @@ def test_an_export_keeps_the_axes_of_what_moves(tmp_path: Path) -> None:
     linear = torch.nn.Linear(12, SMALL.w_dim, bias=False)
     network.mapping.forward = lambda z, psi=1.0: linear(z)[:, None]  # type: ignore[method-assign]
     for moving in (3, 12):
-        axes, known = axes_of(network, moving), linear.weight[:, :moving].detach()
+        axes, known = axes_of(network, None, moving), linear.weight[:, :moving].detach()
         varies = known @ known.T
         assert (axes.T @ axes - varies).abs().max() < 0.05 * varies.abs().max()
         lengths = axes.norm(dim=1)
         assert (lengths[:-1] >= lengths[1:]).all()
         assert lengths[moving:].max() < 1e-3 * lengths[0]
     save_generator(network, tmp_path / "known.safetensors", torch.float32, moving=3)
-    torch.testing.assert_close(load_generator(tmp_path / "known.safetensors").axes, axes_of(network, 3))
+    torch.testing.assert_close(load_generator(tmp_path / "known.safetensors").axes, axes_of(network, moving=3))
     assert load_generator(tmp_path / "known.safetensors").network.state_dict().keys() == network.state_dict().keys()
     load_network(tmp_path / "known.safetensors")  # a training may start from it
     save_generator(network, tmp_path / "unknown.safetensors", torch.float32)
-    torch.testing.assert_close(load_generator(tmp_path / "unknown.safetensors").axes, axes_of(network, 12))  # all of W
+    torch.testing.assert_close(load_generator(tmp_path / "unknown.safetensors").axes, axes_of(network))  # all of W
     tensors = load_file(tmp_path / "unknown.safetensors")
     del tensors["axes"]  # as files were before
     save_file(tensors, tmp_path / "old.safetensors", SMALL.to_metadata())
     old = load_generator(tmp_path / "old.safetensors")
-    torch.testing.assert_close(old.axes, axes_of(old.network, 12))
+    torch.testing.assert_close(old.axes, axes_of(old.network))
 
 
 def test_sheets_are_written(tmp_path: Path, subject: Subject) -> None:
-    save_sheets(StyleGAN2(SMALL).requires_grad_(False), subject, tmp_path, 7)
+    save_sheets(StyleGAN2(SMALL).requires_grad_(False), Prior(12), subject, tmp_path, 7)
     names = {path.name for path in tmp_path.iterdir()}
     assert {"samples-00000007.png", "codes.png"} <= names
     assert Image.open(tmp_path / "samples-00000007.png").size == (8 * 16, 8 * 16)
@@ -665,7 +666,7 @@ def test_the_command_trains_stops_and_goes_on(
     monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
     monkeypatch.setattr("weights.training.command.LOG_EVERY", 2)
     monkeypatch.setattr(command, "stop_on_signals", lambda: None)
-    export(StyleGAN2(SMALL), tmp_path / "init.safetensors")
+    export(StyleGAN2(SMALL), tmp_path / "init.safetensors", Prior(12))
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
     arguments = command.Arguments(
         data=write_pictures(tmp_path / "pictures", pictures),

@@ -84,7 +84,7 @@ class Generator:
     def axes(self) -> Tensor:
         """How latents move, as `axes_of` says, [w_dim, w_dim]: its file has them; for an old one those of all W."""
         if self.known_axes is None:
-            return axes_of(self.network, self.network.config.z_dim)
+            return axes_of(self.network, self.prior)
         return self.known_axes
 
     def tuned(self, synthesis: dict[str, Tensor]) -> Generator:
@@ -152,22 +152,20 @@ def spread_of(network: StyleGAN2, prior: Prior | None = None) -> float:
 
 
 @torch.no_grad()
-def axes_of(network: StyleGAN2, moving: int) -> Tensor:
-    """The axes of what W does while z's first `moving` numbers vary and the others stay, [w_dim, w_dim].
+def axes_of(network: StyleGAN2, prior: Prior | None = None, moving: int | None = None) -> Tensor:
+    """The axes of what W does while z's first `moving` numbers vary and the others stay, or all vary: [w_dim, w_dim].
 
     Each row is a direction, as long as the standard deviation along it, the longest first. What moves along them by
     a few of their lengths stays where the network knows what to draw.
     """
-    mapping, rng, groups = network.mapping, np.random.default_rng(321), []
-    for _ in range(500):
-        z = rng.standard_normal((20, network.config.z_dim), dtype=np.float32)
-        z[1:, moving:] = z[0, moving:]
-        groups.append(mapping(torch.from_numpy(z).to(mapping.w_avg))[:, 0])
-    ws = torch.stack(groups)  # [500, 20, w_dim]
+    z = random_z(network, prior, 10_000, 321).unflatten(0, (500, 20))
+    if moving is not None:
+        z[:, 1:, moving:] = z[:, :1, moving:]
+    ws = network.mapping(z.flatten(0, 1))[:, 0].unflatten(0, (500, 20))
     ws = (ws - ws.mean(1, keepdim=True)).flatten(0, 1)
-    covariance = (ws.T @ ws).cpu().double() / (len(ws) - len(groups))  # in this order: not every device has doubles
+    covariance = (ws.T @ ws).cpu().double() / (len(ws) - 500)  # in this order: not every device has doubles
     variance, directions = torch.linalg.eigh(covariance)  # the least first
-    return (directions * variance.clamp_min(0).sqrt()).T.flip(0).to(mapping.w_avg)
+    return (directions * variance.clamp_min(0).sqrt()).T.flip(0).to(ws)
 
 
 def save_generator(
@@ -184,6 +182,6 @@ def save_generator(
     what is drawn, where that is known: along the axes of those a drag will go, else along those of all W.
     """
     tensors = {name: t.to(dtype) for name, t in {**network.state_dict(), **tensors_of(prior)}.items()}
-    tensors[AXES] = axes_of(network, network.config.z_dim if moving is None else moving).to(dtype)
+    tensors[AXES] = axes_of(network, prior, moving).to(dtype)
     metadata = network.config.to_metadata() | {"w_spread": str(spread_of(network, prior))} | dict(facts or {})
     write_tensors(tensors, path, metadata)

@@ -15,6 +15,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.command import (
     checkpoint_of,
@@ -61,7 +62,7 @@ class Arguments:
     init: Path | None = None
     """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
-    z_dim: int = 128
+    z_dim: int = 129  # the numbers of a picture's code, and a constant
     w_dim: int = 256
     mapping_layers: int = 2
     channel_base: int = 8192  # channels at resolution r are at most this / r
@@ -137,12 +138,12 @@ def follow_steps(training: Training, subject: Subject, features: Features, argum
 
 
 def save(training: Training, subject: Subject, out: Path) -> None:
-    prior = load_prior(prior_path(out))
-    export(training.average, out / "generator.safetensors", subject.moving, prior)  # first: it sets the mean latent
+    prior = load_prior(prior_path(out)) or Prior(training.average.config.z_dim)  # as it begins: the identity
+    export(training.average, out / "generator.safetensors", prior, subject.moving)  # first: it sets the mean latent
     save_codes(subject, codes_path(out / "generator.safetensors"))
     save_heads(training.heads, heads_path(out / "generator.safetensors"))
     save_checkpoint(training, subject, checkpoint_of(out))
-    save_sheets(training.average, subject, out, training.drawn, prior)
+    save_sheets(training.average, prior, subject, out, training.drawn)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,9 @@ def load_subject(
     """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given."""
     if codes is not None and ("codes/mean" in codes) == bool(landmarks):
         raise BadCheckpoint(f"the training was begun {'without' if landmarks else 'with'} --landmarks: go on so")
+    known = sum(tensor.shape[1] for name, tensor in (codes or {}).items() if name.endswith("/down"))
+    if codes and known != z_dim - 1:
+        raise BadCheckpoint(f"the training was begun with codes of {known} numbers: go on with --z-dim {known + 1}")
     if not landmarks:
         return fit_pictures(load_pictures(data, resolution).to(device), z_dim, codes)
     sharp = 2 * resolution if smallest_width(data) >= 2 * resolution else resolution

@@ -1,7 +1,7 @@
 """Pictures of faces whose landmarks are known: drawn in shapes that they never had.
 
-z = [shape code | appearance code], and the target is the picture warped to that shape. So shape is a direction of
-its own in W, over a wider range than the pictures have.
+z = [shape code | appearance code | constant], and the target is the picture warped to that shape. So shape is a
+direction of its own in W, over a wider range than the pictures have.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from weights.prior import lengthened
 from weights.stylegan2 import StyleGAN2
 from weights.training.data import BadPictures, Mirrored
 from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_shapes, grid, shapeless, warped
@@ -51,8 +52,8 @@ class Faces:
         moved = warped(images[k:], points[k:].to(images), new[k:].to(images), self.resolution, mode)
         images = torch.cat([resized(images[:k], self.resolution), moved.clamp(-1, 1)])
         shape, appearance = self.codes.shape.encode(new), self.appearance[index]
-        z = torch.cat([shape, appearance], 1)
-        fine = torch.cat([shape.roll(1, 0), appearance], 1)
+        z = lengthened(torch.cat([shape, appearance], 1))
+        fine = lengthened(torch.cat([shape.roll(1, 0), appearance], 1))
         return Targets(images, z.to(images), fine.to(images))
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
@@ -81,7 +82,8 @@ class Faces:
         moved[..., : self.moving] = 0
         for component in range(8):
             moved[:, component, component] = torch.tensor([-2.0, 0.0, 2.0])
-        ws = average.mapping(torch.cat([own, other, moved.flatten(0, 1)]).to(images)).unflatten(0, (5, 8))
+        codes = torch.cat([own, other, moved.flatten(0, 1)])
+        ws = average.mapping(lengthened(codes).to(images)).unflatten(0, (5, 8))
         mixed = torch.cat([ws[1, :, :COARSE], ws[0, :, COARSE:]], 1)
         drawn = torch.stack([average.synthesis(row) for row in (*ws, mixed)])
         return {"codes": torch.cat([images[None], drawn[:2], drawn[5:]]), "moves": drawn[2:5]}
@@ -124,7 +126,7 @@ def fit_faces(
     shape = known.shape if known else fit_basis(drawn, shape_dim)
     mean = shape.mean.view(68, 2)
     small = both.thumbnails(lambda images, index: shapeless(images, shapes.points[index].to(images), mean.to(images)))
-    appearance = known.appearance if known else fit_basis(small, z_dim - shape_dim)
+    appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim)
     weight = face_map(mean, resolution or pictures.shape[-1]).to(pictures.device)
     return Faces(both, shapes, FaceCodes(shape, appearance), appearance.encode(small), weight)
 

@@ -136,21 +136,21 @@ def save_prior(prior: Prior, path: Path) -> None:
 
 
 @torch.no_grad()
-def export(average: StyleGAN2, path: Path, moving: int | None = None, prior: Prior | None = None) -> None:
+def export(average: StyleGAN2, path: Path, prior: Prior, moving: int | None = None) -> None:
     """The generator for `load_generator`; its mean latent is that of random z, its axes of what `moving` moves."""
     mapping = average.mapping
     mapping.w_avg.copy_(mapping(random_z(average, prior, 10_000, 0))[:, 0].mean(0))
     save_generator(average, path, moving=moving, prior=prior)
 
 
-def save_sheets(average: StyleGAN2, subject: Subject, out: Path, drawn: int, prior: Prior | None = None) -> None:
+def save_sheets(average: StyleGAN2, prior: Prior, subject: Subject, out: Path, drawn: int) -> None:
     sheets = subject.sheets(average) | {f"samples-{drawn:08d}": samples(average, prior)}
     for name, images in sheets.items():
         Image.fromarray(tiled(images)).save(out / f"{name}.png")
 
 
 @torch.no_grad()
-def samples(average: StyleGAN2, prior: Prior | None = None, rows: int = 8, psi: float = 0.8) -> Tensor:
+def samples(average: StyleGAN2, prior: Prior, rows: int = 8, psi: float = 0.8) -> Tensor:
     """rows x rows samples, float [rows, rows, 3, R, R]; the same latents each time."""
     z = random_z(average, prior, rows * rows, 0)
     return torch.stack([average.synthesis(average.mapping(row, psi)) for row in z.split(rows)])

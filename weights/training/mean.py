@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2
 from weights.training.command import run_command
 from weights.training.files import BadCheckpoint, codes_path, export, heads_path, load_codes, load_network, load_prior
@@ -37,10 +38,11 @@ def run(arguments: Arguments) -> None:
     if len(arguments.generators) < 2:
         raise BadCheckpoint("a mean is of two generators at least: name another")
     last, out = arguments.generators[-1], arguments.out
-    network, prior = mean_of([load_network(path) for path in arguments.generators]), load_prior(last)
+    network = mean_of([load_network(path) for path in arguments.generators])
+    prior = load_prior(last) or Prior(network.config.z_dim)
     codes = load_codes(codes_path(last)) if codes_path(last).exists() else {}
-    shape = codes.get("codes/shape/down")  # of faces: so many of z's numbers say how a picture moves
-    export(network, out, None if shape is None else shape.shape[1], prior)
+    shape = codes.get("codes/shape/down")  # of faces: so many of a code's numbers say how a picture moves
+    export(network, out, prior, None if shape is None else shape.shape[1])
     for beside in (codes_path, heads_path):
         if beside(last).exists() and beside(last) != beside(out):
             shutil.copyfile(beside(last), beside(out))

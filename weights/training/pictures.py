@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from weights.prior import lengthened
 from weights.stylegan2 import StyleGAN2
 from weights.training.data import BadPictures, Mirrored
 from weights.training.shapes import THUMBNAIL, Basis, fit_basis
@@ -24,14 +25,14 @@ class Pictures:
 
     pictures: Mirrored
     basis: Basis  # of thumbnails; 128 components of 32 px keep 96 % of the variance of aligned faces
-    codes: Tensor  # [2n, z_dim]
+    codes: Tensor  # [2n, z_dim - 1]
     weight: Tensor  # [1, 1]: all pixels count the same
     moving: int | None = None
 
     def draw(self, n: int, rng: torch.Generator) -> Targets:
         index = torch.randint(len(self.pictures), (n,), generator=rng)
         images = self.pictures.images(index)
-        z = self.codes[index].to(images)
+        z = lengthened(self.codes[index]).to(images)
         return Targets(images, z, z)
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
@@ -44,7 +45,7 @@ class Pictures:
     def sheets(self, average: StyleGAN2) -> dict[str, Tensor]:
         """codes: pictures, and what is drawn from their codes."""
         images = self.pictures.images(self.pictures.some(8))
-        drawn = average.synthesis(average.mapping(self.codes[self.pictures.some(8)].to(images)))
+        drawn = average.synthesis(average.mapping(lengthened(self.codes[self.pictures.some(8)]).to(images)))
         return {"codes": torch.stack([images, drawn])}
 
 
@@ -54,5 +55,5 @@ def fit_pictures(pictures: Tensor, z_dim: int, codes: dict[str, Tensor] | None =
     if len(both) <= z_dim:
         raise BadPictures(f"{len(pictures)} pictures are too few for z of {z_dim}: {z_dim // 2 + 1} at least")
     small = both.thumbnails(lambda images, _: F.interpolate(images, size=(THUMBNAIL, THUMBNAIL), mode="area"))
-    basis = Basis.of_tensors(codes, "codes") if codes else fit_basis(small, z_dim)
+    basis = Basis.of_tensors(codes, "codes") if codes else fit_basis(small, z_dim - 1)
     return Pictures(both, basis, basis.encode(small), torch.ones(1, 1, device=pictures.device))

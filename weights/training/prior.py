@@ -18,7 +18,7 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from weights.prior import Prior, unit
+from weights.prior import Prior
 from weights.training.command import (
     checkpoint_in,
     chosen_device,
@@ -30,7 +30,7 @@ from weights.training.command import (
 from weights.training.files import export, load_codes, load_network, prior_path, save_prior
 from weights.training.train import follow
 
-Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, z_dim]
+Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, k]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class PriorConfig:
 
 
 class Critic(nn.Module):
-    """Codes [n, z_dim] -> logits [n / 2], one for each pair; residual layers."""
+    """Codes [n, k] -> logits [n / 2], one for each pair; residual layers."""
 
-    def __init__(self, z_dim: int, width: int = 512):
+    def __init__(self, k: int, width: int = 512):
         super().__init__()
-        self.first, self.last = nn.Linear(2 * z_dim, width), nn.Linear(width, 1)
+        self.first, self.last = nn.Linear(2 * k, width), nn.Linear(width, 1)
         self.middle = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def train_prior(average: Prior, draw: Draw, config: PriorConfig) -> Iterator[dic
     rng = torch.Generator().manual_seed(config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        critic = Critic(average.z_dim)
+        critic = Critic(average.z_dim - 1)
     for parameter in average.requires_grad_(False).parameters():
         parameter.data += 0.01 * torch.randn(parameter.shape, generator=rng)  # twins would stay twins
     prior = copy.deepcopy(average).requires_grad_(True)
@@ -83,8 +83,8 @@ def train_prior(average: Prior, draw: Draw, config: PriorConfig) -> Iterator[dic
             adam.param_groups[0]["lr"] = lr * min(1.0, 2 * (1 - index / config.steps))
         with torch.enable_grad():
             real = draw(config.batch, rng)
-            real = unit(real + config.noise * torch.randn(real.shape, generator=rng))
-            drawn = prior(torch.randn(real.shape, generator=rng))
+            real = real + config.noise * torch.randn(real.shape, generator=rng)
+            drawn = prior.codes(torch.randn(real.shape, generator=rng))
             losses = {"critic": critic_step(critic, adams[1], real, drawn.detach(), config, index)}
             loss = F.softplus(-critic(drawn)).mean()
             adams[0].zero_grad()
@@ -93,6 +93,30 @@ def train_prior(average: Prior, draw: Draw, config: PriorConfig) -> Iterator[dic
             losses["prior"] = float(loss.detach())
             follow(average, prior, config.ema)
         yield losses
+
+
+@torch.no_grad()
+def calibrate(prior: Prior, draw: Draw, noise: float, n: int = 20_000) -> None:
+    """Gives the prior's codes, by its last layer, the mean and covariance of real ones with noise.
+
+    What an adversary has taught varies less than what it was to be like.
+    """
+    rng = torch.Generator().manual_seed(0)
+    real = draw(n, rng)
+    real = real + noise * torch.randn(real.shape, generator=rng)
+    drawn = prior.codes(torch.randn(real.shape, generator=rng))
+    across = root(torch.cov(real.T), 0.5) @ root(torch.cov(drawn.T), -0.5)
+    last = prior.layers[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias.copy_(across @ (last.bias - drawn.mean(0)) + real.mean(0))
+    last.weight.copy_(across @ last.weight)
+
+
+def root(covariance: Tensor, power: float) -> Tensor:
+    """A power of a covariance [k, k]; of directions in which nothing varies, as of those that vary least."""
+    variance, axes = torch.linalg.eigh(covariance.double())
+    variance = variance.clamp_min(1e-6 * float(variance[-1]))
+    return ((axes * variance**power) @ axes.T).float()
 
 
 def critic_step(
@@ -147,8 +171,9 @@ def run(arguments: Arguments) -> None:
             pass
     except KeyboardInterrupt:
         tqdm.write("stopped early; what was learned so far is kept")
+    calibrate(prior, subject.draw_codes, config.noise)
     save_prior(prior, prior_path(arguments.run))
-    export(average, arguments.run / "generator.safetensors", subject.moving, prior)
+    export(average, arguments.run / "generator.safetensors", prior, subject.moving)
 
 
 if __name__ == "__main__":

@@ -233,13 +233,13 @@ def grid(size: int, device: torch.device | str = "cpu") -> Tensor:
 
 @dataclass(frozen=True)
 class FaceCodes:
-    """z = [shape code | appearance code], white over the training pictures and their new shapes."""
+    """[shape code | appearance code], white over the training pictures and their new shapes."""
 
     shape: Basis  # of shapes as `Shapes.redrawn` makes them
     appearance: Basis  # of thumbnails of pictures warped to `shape.mean`
 
     def encode(self, pictures: Tensor, points: Tensor) -> Tensor:
-        """Pictures [n, 3, R, R] in [-1, 1] with points [n, 68, 2] -> codes [n, z_dim]."""
+        """Pictures [n, 3, R, R] in [-1, 1] with points [n, 68, 2] -> codes [n, k]."""
         return torch.cat([self.shape.encode(points), self.appearance.encode(self.shapeless(pictures, points))], 1)
 
     def shapeless(self, pictures: Tensor, points: Tensor) -> Tensor:

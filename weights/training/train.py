@@ -46,7 +46,7 @@ class TrainConfig:
     adversarial: float = 0.3  # its weight from then on
     full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
     random_share: float = 0.25  # of each batch after `warm`: random latents, which no picture is asked of
-    random_noise: float = 0.0  # > 0: random latents are codes with so much noise, not normal: nearer to the pictures
+    random_noise: float = 0.5  # standard deviation of the noise on the codes that random latents are made of
     mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
     jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
     coarse_weight: float = 1.0  # of the L1 distance at COARSE_SIZES
@@ -68,8 +68,8 @@ class Targets:
     """Pictures to draw, and the codes to draw them from."""
 
     images: Tensor  # [n, 3, R, R] in [-1, 1]
-    z: Tensor  # [n, z_dim]
-    fine: Tensor  # [n, z_dim]: codes from which the rows after COARSE may come, and the picture be the same
+    z: Tensor  # [n, z_dim]: codes, lengthened
+    fine: Tensor  # [n, z_dim]: z from which the rows after COARSE may come, and the picture be the same
 
 
 class Subject(Protocol):
@@ -82,7 +82,7 @@ class Subject(Protocol):
 
     @property
     def moving(self) -> int | None:
-        """How many of z's first numbers say how a picture moves, and not what is in it; None: unknown."""
+        """How many of a code's first numbers say how a picture moves, and not what is in it; None: unknown."""
         ...
 
     def draw(self, n: int, rng: torch.Generator) -> Targets:
@@ -90,7 +90,7 @@ class Subject(Protocol):
         ...
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
-        """z [n, z_dim] as of n targets, on the CPU."""
+        """Codes [n, z_dim - 1] as of n targets, on the CPU."""
         ...
 
     def tensors(self) -> dict[str, Tensor]:
@@ -229,12 +229,11 @@ def step(
 
 
 def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainConfig, rng: torch.Generator) -> Tensor:
-    """W+ [n, num_ws, w_dim]: first those of codes, then random ones; of both, some are made of two."""
+    """W+ [n, num_ws, w_dim]: first those of the targets, then random ones; of both, some are made of two."""
     mapping, z, n = generator.mapping, targets.z, len(targets.z)
     noise, partners = torch.randn(2 * n, z.shape[1], generator=rng).to(z).chunk(2)
     first = torch.arange(n, device=z.device)[:, None] < coded
-    spread = config.random_noise
-    free, other = (z + spread * noise, z.roll(1, 0) + spread * partners) if spread else (noise, partners)
+    free, other = z + config.random_noise * noise, z.roll(1, 0) + config.random_noise * partners
     ws = mapping(torch.where(first, z + config.jitter * noise, free))
     others = mapping(torch.where(first, targets.fine, other))
     with torch.no_grad():
