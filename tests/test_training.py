@@ -25,6 +25,7 @@ from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
+from weights.training.command import load_subject
 from weights.training.data import BadPictures, load_pictures, to_float
 from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
@@ -693,6 +694,14 @@ def test_the_command_trains_stops_and_goes_on(
     torch.testing.assert_close(begun_with, {name: tensor.float() for name, tensor in kept.items()})
     with pytest.raises(BadCheckpoint, match="begun without --landmarks"):
         command.run(replace(arguments, landmarks=tmp_path / "landmarks.npz"))
+
+
+def test_codes_of_another_length_than_z_has_are_refused(tmp_path: Path, pictures: Tensor) -> None:
+    folder = write_pictures(tmp_path / "pictures", pictures)
+    codes = fit_pictures(pictures, SMALL.z_dim).tensors()
+    load_subject(folder, None, 16, SMALL.z_dim, codes, torch.device("cpu"))
+    with pytest.raises(BadCheckpoint, match="codes of 11 numbers: go on with --z-dim 12"):
+        load_subject(folder, None, 16, SMALL.z_dim - 1, codes, torch.device("cpu"))
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
