@@ -23,7 +23,7 @@ from inversion.perceptual import Perceptual
 from weights import Generator, fast_copy, fast_products
 
 STEPS, ENCODED_STEPS = 50, 25
-MOMENTUM, MEMORY = 0.8, 0.9
+MOMENTUM, MEMORY = 0.8, 0.9  # how much of the gradient's first and second moment a step keeps
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from weights import load_generator
+from weights import WeightsCorrupt, load_generator
 from weights.generator import random_z, save_generator
-from weights.prior import Prior, lengthened
+from weights.prior import Prior, lengthened, tensors_of
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as training
 from weights.training import prior as command
@@ -85,6 +86,15 @@ def test_a_generator_with_a_prior_draws_its_samples_through_it(tmp_path: Path) -
     assert (generator.sample(3, 1) - plain.sample(3, 1)).abs().max() > 0.1
     assert (generator.sample(4000, 1)[:, 0].mean(0) - generator.mean_latent[0]).abs().max() < 0.1
     assert load_network(tmp_path / "g.safetensors").config == SMALL  # without it
+
+
+def test_a_prior_of_another_z_is_refused(tmp_path: Path) -> None:
+    save_generator(StyleGAN2(SMALL), tmp_path / "g.safetensors", prior=strange_prior())
+    tensors = load_file(tmp_path / "g.safetensors")
+    tensors |= tensors_of(Prior(4))  # as priors were before codes were lengthened
+    save_file(tensors, tmp_path / "old.safetensors", SMALL.to_metadata())
+    with pytest.raises(WeightsCorrupt, match="prior is for z of 4 numbers, its network for 5"):
+        load_generator(tmp_path / "old.safetensors")
 
 
 def test_the_command_gives_a_training_its_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

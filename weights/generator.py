@@ -125,6 +125,8 @@ def _read_network(path: Path) -> tuple[StyleGAN2, Tensor | None, Prior | None, d
             if axes is not None and axes.shape != (network.config.w_dim,) * 2:
                 raise ValueError(f"its axes are {tuple(axes.shape)}, its w {network.config.w_dim}")
             prior = take_prior(tensors)
+            if prior and prior.z_dim != network.config.z_dim:
+                raise ValueError(f"its prior is for z of {prior.z_dim} numbers, its network for {network.config.z_dim}")
             network.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsCorrupt(
