@@ -160,12 +160,12 @@ def axes_of(network: StyleGAN2, prior: Prior | None = None, moving: int | None =
     Each row is a direction, as long as the standard deviation along it, the longest first. What moves along them by
     a few of their lengths stays where the network knows what to draw.
     """
-    z = random_z(network, prior, 10_000, 321).unflatten(0, (500, 20))
+    z = random_z(network, prior, 10_000, 321).unflatten(0, (-1, 20))
     if moving is not None:
         z[:, 1:, moving:] = z[:, :1, moving:]
-    ws = network.mapping(z.flatten(0, 1))[:, 0].unflatten(0, (500, 20))
-    ws = (ws - ws.mean(1, keepdim=True)).flatten(0, 1)
-    covariance = (ws.T @ ws).cpu().double() / (len(ws) - 500)  # in this order: not every device has doubles
+    ws = network.mapping(z.flatten(0, 1))[:, 0].unflatten(0, (-1, 20))
+    off = (ws - ws.mean(1, keepdim=True)).flatten(0, 1)
+    covariance = (off.T @ off).cpu().double() / (len(off) - len(ws))  # in this order: not every device has doubles
     variance, directions = torch.linalg.eigh(covariance)  # the least first
     return (directions * variance.clamp_min(0).sqrt()).T.flip(0).to(ws)
 
