@@ -22,7 +22,7 @@ from torch import Tensor
 
 from drag.edit import DragEdit
 from drag.points import cells_of, disc, sample, square, track
-from weights import Generator, Windows
+from weights import Adam, Generator, Windows
 
 State = Literal["moving", "arrived", "stuck"]
 FEW = 5  # so few handles are each meant exactly; of more, each gives way to the others
@@ -182,22 +182,6 @@ def _drag(
             return
         (gradient,) = torch.autograd.grad(loss, [way])
         way = adam.step(way.detach(), gradient).requires_grad_(True)
-
-
-class Adam:
-    """Kingma and Ba 2015, arXiv 1412.6980. torch's own takes a second to import, as long as a whole drag."""
-
-    def __init__(self, start: Tensor, learning_rate: float):
-        self.learning_rate, self.steps = learning_rate, 0
-        self.mean, self.square = torch.zeros_like(start), torch.zeros_like(start)
-
-    def step(self, x: Tensor, gradient: Tensor) -> Tensor:
-        """x after one step along its gradient."""
-        self.steps += 1
-        self.mean = self.mean.lerp(gradient, 0.1)
-        self.square = self.square.lerp(gradient.square(), 0.001)
-        mean, square = self.mean / (1 - 0.9**self.steps), self.square / (1 - 0.999**self.steps)
-        return x - self.learning_rate * mean / (square.sqrt() + 1e-8)
 
 
 @dataclass

@@ -3,9 +3,9 @@ appendix D; Roich et al. 2021, PTI, arXiv 2106.05744, section 3.1).
 
 Ours differs in four ways. The default space is W+, a row of its own for each layer; a pull towards the mean
 latent takes the place of PTI's choice of W, and keeps the pivot where edits work. There is no noise to optimise,
-since our networks' noise is constant, and none is added to the latent. And the numbers of a row share one second
-moment: Adam's, one for each, turn every step towards the corners, and its loss is a fifth to two fifths larger in
-the end. Images are [1, 3, H, W] in [-1, 1], latents [num_ws, w_dim].
+since our networks' noise is constant, and none is added to the latent. And the numbers of a row share Adam's second
+moment: one for each turns every step towards the corners, and the loss is a fifth to two fifths larger in the
+end. Images are [1, 3, H, W] in [-1, 1], latents [num_ws, w_dim].
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inversion.perceptual import Perceptual
-from weights import Generator, fast_copy, fast_products
+from weights import Adam, Generator, fast_copy, fast_products
 
 STEPS, ENCODED_STEPS = 50, 25
-MOMENTUM, MEMORY = 0.8, 0.9  # how much of the gradient's first and second moment a step keeps
+BETAS = 0.8, 0.9  # of the gradient's moments: shorter memories than usual, for a search of few steps
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def pivot(
     if config.space == "w":
         latent = latent.mean(0, keepdim=True)
     latent.requires_grad_(True)  # [1 or num_ws, w_dim]
-    way, square = torch.zeros_like(latent), latent.new_zeros(len(latent), 1)  # moments of the gradient
+    adam = Adam(latent, 0.0, BETAS, by_row=True)
 
     for index in range(limit + 1):
         with torch.enable_grad():
@@ -85,12 +85,8 @@ def pivot(
         full = latent.detach().expand(generator.num_ws, -1).clone()
         yield PivotStep(index, limit, loss.item(), full)
         (gradient,) = torch.autograd.grad(loss, [latent])
-        with torch.no_grad():
-            way.lerp_(gradient, 1 - MOMENTUM)
-            square.lerp_(gradient.square().mean(1, keepdim=True), 1 - MEMORY)
-            # Both begin at zero, and are as much too small (Kingma and Ba 2015, arXiv 1412.6980).
-            step = way / (1 - MOMENTUM ** (index + 1)) / ((square / (1 - MEMORY ** (index + 1))).sqrt() + 1e-12)
-            latent -= config.learning_rate * spread * falling(index / limit, config.ramp_down) * step
+        adam.learning_rate = config.learning_rate * spread * falling(index / limit, config.ramp_down)
+        latent = adam.step(latent.detach(), gradient).requires_grad_(True)
 
 
 def falling(t: float, share: float) -> float:

@@ -1,5 +1,6 @@
 """The trained networks and their files."""
 
+from weights.adam import Adam
 from weights.checkpoints import Checkpoint, Unsupported, read_checkpoint
 from weights.delta import pack_tuning, unpack_tuning
 from weights.generator import Generator, save_generator
@@ -34,8 +35,8 @@ from weights.registry import KNOWN, LPIPS_TRUNKS, Alignment, KnownFile
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 __all__ = [
-    "KNOWN", "LPIPS_TRUNKS", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "NotSaved", "Reader",
-    "Received", "StyleGAN2", "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "Windows",
+    "KNOWN", "LPIPS_TRUNKS", "Adam", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "NotSaved",
+    "Reader", "Received", "StyleGAN2", "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "Windows",
     "cache_folder", "cached", "channels_last", "check", "download", "fast_copy", "fast_products", "fetch",
     "find_generator", "generator_file", "import_generator", "imported", "keep_freed_memory", "load_generator",
     "metadata_of", "pack_tuning", "product_type", "read_checkpoint", "release_memory", "remove", "save_generator",
