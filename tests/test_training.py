@@ -47,6 +47,7 @@ from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
     COARSE,
+    FINE_SHARE,
     FRAME,
     Seen,
     Subject,
@@ -57,6 +58,7 @@ from weights.training.train import (
     frame,
     generator_step,
     latents,
+    mostly_of,
     seen,
     train,
     views,
@@ -255,8 +257,11 @@ def test_faces_drawn_at_the_size_of_their_pictures_stay_sharp(points: Tensor) ->
     """Of stripes four pixels wide, bilinear sampling between the pixels leaves two thirds of the variance."""
     stripes = torch.tensor([64, 64, 191, 191], dtype=torch.uint8).repeat(40, 3, 64, 16)
     drawn = fit_faces(stripes, points, SMALL.z_dim, shape_dim=6).draw(40, torch.Generator().manual_seed(0)).images
-    moved = drawn[6:, :, 16:48, 16:48]  # but for the first 15 %, in new shapes
+    levels = to_float(stripes).abs()  # of the mirrored as well
+    torch.testing.assert_close(drawn[1::2].abs(), levels[1::2])  # those that are seen near stay as they are
+    moved = drawn[::2, :, 16:48, 16:48]
     assert 0.85 < float(moved.var() / to_float(stripes).var()) < 1.15
+    assert (moved.abs() - levels[::2, :, 16:48, 16:48]).abs().mean((1, 2, 3)).min() > 0.01
 
 
 def test_the_border_stays() -> None:
@@ -348,6 +353,22 @@ def test_the_coarse_distance_is_of_averages() -> None:
     checkers = ((torch.arange(32) // 2)[:, None] + torch.arange(32) // 2).remainder(2).float().expand(1, 3, 32, 32)
     assert [averaged_distance(checkers, 1 - checkers, size).item() for size in (8, 16, 32)] == [0, 1, 1]
     assert averaged_distance(checkers, checkers + 0.5, 8).item() == 0.5
+
+
+def test_what_is_coarse_is_asked_of_the_coarse_blocks_first() -> None:
+    torch.manual_seed(0)
+    network = StyleGAN2(replace(SMALL, img_resolution=64))
+    ws, asked = network.mapping(torch.randn(2, 12)), torch.rand(2, 3, 64, 64)
+    stages = list(network.synthesis.images(ws))
+    assert [stage.shape[-1] for stage in stages] == [4, 8, 16, 32, 64]
+    torch.testing.assert_close(stages[-1], network.synthesis(ws))
+    whole = averaged_distance(stages[-1], asked, 8)
+    mostly = averaged_distance(mostly_of(stages[3], stages[-1]), asked, 8)
+    torch.testing.assert_close(mostly, whole)  # it is the picture that is judged
+    biases = [network.synthesis.get_submodule(f"b{size}.torgb").bias for size in (32, 64)]
+    parts = zip(*(torch.autograd.grad(loss, biases, retain_graph=True) for loss in (mostly, whole)), strict=True)
+    coarse, fine = (a.norm() / b.norm() for a, b in parts)
+    assert float(coarse) == pytest.approx(1, abs=0.02) and float(fine) == pytest.approx(FINE_SHARE, abs=0.02)
 
 
 def test_variety_reaches_the_generator(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from weights.training.variety import Variety, distance, pooled
+from weights.training.variety import Variety, distance, pooled, whitening
 
 
 def flat_maps(values: Tensor) -> list[Tensor]:
@@ -62,16 +62,39 @@ def test_what_collapsed_to_the_middle_is_asked_apart() -> None:
     assert values.detach().abs().sub(1).abs().max() < 0.15
 
 
-def test_each_view_has_its_own_memory() -> None:
-    variety, rng = Variety([1, 1], views=2, kept=4), torch.Generator().manual_seed(0)
-    wide, near = torch.randn(2, 4, generator=rng)
-    real = torch.stack([wide, near + 50], 1).flatten()  # by turns
-    assert float(variety(flat_maps(real), flat_maps(real), rng)) < 1e-9
-    assert variety.real[0].max() < 40 < variety.real[1].max()  # type: ignore[operator, union-attr]
+def test_whitened_points_vary_by_one_along_each_axis() -> None:
+    torch.manual_seed(0)
+    points = torch.randn(500, 4) @ torch.randn(4, 4) * torch.tensor([1.0, 1.0, 100.0, 100.0]) + 7
+    white = points @ whitening(points, [2, 2], 4)
+    torch.testing.assert_close(torch.cov(white.T), torch.eye(4), atol=1e-3, rtol=0)
 
 
-def test_scales_count_alike_however_large_their_features_are() -> None:
-    variety, rng = Variety([1, 1], kept=4), torch.Generator().manual_seed(0)
-    variety(flat_maps(torch.randn(4, generator=rng)), flat_maps(torch.zeros(4)), rng)
-    scaled = variety.scaled(variety.get_buffer("real")[0], torch.ones(2, 1))
-    torch.testing.assert_close(scaled[0], 10 * scaled[1])
+def test_the_strongest_axis_is_of_all_scales_alike() -> None:
+    """Two scales, one of values a hundred times as large; a third direction varies less."""
+    torch.manual_seed(0)
+    common, little = torch.randn(2, 500)
+    points = torch.stack([common, 100 * common + little], 1)
+    one = points @ whitening(points, [1, 1], 1)
+    assert abs(torch.corrcoef(torch.stack([one[:, 0], common]))[0, 1]) > 0.999
+
+
+def test_what_varies_little_among_the_pictures_is_asked_for_as_well() -> None:
+    """Of two features of one scale the second varies by a tenth, and is not drawn."""
+    variety, rng = Variety([2], kept=4096), torch.Generator().manual_seed(0)
+    real = torch.randn(4096, 2, generator=rng) * torch.tensor([1.0, 0.1])
+    drawn = real * torch.tensor([1.0, 0.0])
+    asked = sum(float(variety([real[..., None, None]], [drawn[..., None, None]], rng)) for _ in range(8)) / 8
+    # Along an axis turned by t, one of which is missing, drawn pictures lie within |cos t| instead of 1.
+    assert asked == pytest.approx(1.5 - 4 / torch.pi, abs=0.05)
+    blind = distance(drawn, torch.arange(4096), drawn, real, torch.randn(2, 64, generator=rng))
+    assert float(blind) < 0.05
+
+
+def test_a_memory_that_was_kept_goes_on() -> None:
+    rng = torch.Generator().manual_seed(0)
+    first, second = Variety([1, 1], kept=16), Variety([1, 1], kept=16)
+    first(flat_maps(torch.randn(8, generator=rng)), flat_maps(torch.randn(8, generator=rng)), rng)
+    second.load_state_dict(first.state_dict())
+    maps = flat_maps(torch.randn(4, generator=rng)), flat_maps(torch.randn(4, generator=rng))
+    one, two = (float(v(*maps, torch.Generator().manual_seed(1))) for v in (first, second))
+    assert one == two > 0

@@ -9,6 +9,7 @@ and its output instead of the weight: the same product with one shared weight, s
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -185,14 +186,18 @@ class Synthesis(nn.Module):
             self.add_module(f"b{resolution}", SynthesisBlock(config, resolution))
 
     def forward(self, ws: Tensor) -> Tensor:
+        *_, image = self.images(ws)
+        return image
+
+    def images(self, ws: Tensor) -> Iterator[Tensor]:
+        """What is drawn up to each block, coarse to fine, [n, 3, R, R]; the last is the picture."""
         x: Tensor | None = None
         image: Tensor | None = None
         for block, rows in self._blocks(ws):
             x = block.features(x, rows)
             rgb = block.torgb(x, rows[:, -1])
             image = rgb if image is None else upsample(image, block.resample_filter) + rgb
-        assert image is not None
-        return squared(image)
+            yield squared(image)
 
     def features(self, ws: Tensor, resolution: int) -> Tensor:
         """The output [n, C, R, R] of block `resolution`; nothing behind it and no picture is computed."""

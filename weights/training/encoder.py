@@ -129,7 +129,8 @@ def encoder_losses(
     z, offsets = encoder(seen)
     mapped = generator.network.mapping(z)
     found = mapped + offsets * generator.spread
-    drawn, images = generator.render(found[::2]), images[::2]  # drawing costs most, and every second will do
+    some = torch.randperm(len(images), generator=rng)[: len(images) // 2].to(images.device)
+    drawn, images = generator.render(found[some]), images[some]  # drawing costs most, and every second will do
     size = max(128, images.shape[-1])
     with torch.no_grad():
         theirs = features(resized(images, size))[:3]

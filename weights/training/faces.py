@@ -20,7 +20,6 @@ from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_shapes, gr
 from weights.training.train import COARSE, Targets, resized
 
 SHAPE_DIM = 40  # of z
-WARP_SHARE = 0.85  # of the pictures, which get a new shape; the others are as they are
 FACE_WEIGHT = 4.0  # how much more a pixel between brows and chin counts than one of the background
 
 
@@ -43,14 +42,20 @@ class Faces:
         return self.codes.shape.down.shape[1]
 
     def draw(self, n: int, rng: torch.Generator) -> Targets:
-        """Pictures, most with a new shape; the fine rows may come from yet another shape."""
+        """Pictures, every other one with a new shape; the fine rows may come from yet another shape.
+
+        The even get one, which `train.views` shows whole. A warp stretches hair and skin, and what is sharp should be
+        learned from pictures as they are.
+        """
         index = torch.randint(len(self.pictures), (n,), generator=rng)
         images, points = self.pictures.images(index), self.shapes.points[index]
-        new, k = self._new_shapes(points, rng)
+        new = self._new_shapes(points, rng)
         # Between pixels no finer than those asked for, bilinear sampling blurs, and the discriminator would ask for it.
         mode = "bilinear" if images.shape[-1] > self.resolution else "bicubic"
-        moved = warped(images[k:], points[k:].to(images), new[k:].to(images), self.resolution, mode)
-        images = torch.cat([resized(images[:k], self.resolution), moved.clamp(-1, 1)])
+        source, target = points[::2].to(images), new[::2].to(images)
+        moved = warped(images[::2], source, target, self.resolution, mode).clamp(-1, 1)
+        images = resized(images, self.resolution).clone()
+        images[::2] = moved
         shape, appearance = self.codes.shape.encode(new), self.appearance[index]
         z = lengthened(torch.cat([shape, appearance], 1))
         fine = lengthened(torch.cat([shape.roll(1, 0), appearance], 1))
@@ -58,13 +63,14 @@ class Faces:
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         index = torch.randint(len(self.pictures), (n,), generator=rng)
-        new, _ = self._new_shapes(self.shapes.points[index], rng)
+        new = self._new_shapes(self.shapes.points[index], rng)
         return torch.cat([self.codes.shape.encode(new), self.appearance[index]], 1)
 
-    def _new_shapes(self, points: Tensor, rng: torch.Generator) -> tuple[Tensor, int]:
-        """Points [n, 68, 2] of faces as they are to be drawn, and how many of the first stay as they are."""
-        k = len(points) - round(len(points) * WARP_SHARE)
-        return torch.cat([points[:k], self.shapes.redrawn(points[k:], rng)]), k
+    def _new_shapes(self, points: Tensor, rng: torch.Generator) -> Tensor:
+        """Points [n, 68, 2] of faces as they are to be drawn."""
+        new = points.clone()
+        new[::2] = self.shapes.redrawn(points[::2], rng)
+        return new
 
     def tensors(self) -> dict[str, Tensor]:
         return self.codes.tensors()

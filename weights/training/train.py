@@ -28,6 +28,7 @@ BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no 
 ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
 FRAME = 4  # pixels
 COARSE_SIZES = 8, 16, 32  # px
+FINE_SHARE = 0.1  # of the gradient of the distance at those: how much of it the finer blocks take part in
 COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
 
 
@@ -141,7 +142,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    variety = Variety(channels, views).to(device) if config.variety else None
+    variety = Variety(channels).to(device) if config.variety else None
     return Training(generator, average, heads, adam, heads_adam, variety)
 
 
@@ -192,7 +193,8 @@ def step(
     changed = draw_augmentation(config.batch, rng, device, strength) if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
     with fast, torch.set_grad_enabled(not heads_only):
-        images = training.generator.synthesis(ws).float()
+        stages = {image.shape[-1]: image.float() for image in training.generator.synthesis.images(ws)}
+        images = stages[targets.images.shape[-1]]
         ours = seen(features, changed(views(images, at, config)))
         with torch.no_grad():
             theirs = seen(features, changed(views(targets.images, at, config)))
@@ -200,11 +202,12 @@ def step(
         with fast:
             return {"heads": float(heads_step(training, theirs, ours, config))}
     missed = (images - targets.images)[:coded].abs()
+    small = mostly_of(stages[min(COARSE_SIZES[-1], images.shape[-1])], images)
     losses = {
         "full": (missed * weight).mean(),
         "frame": torch.cat([edge.flatten() for edge in frame(missed)]).mean(),
         "coarse": torch.stack(
-            [averaged_distance(images[:coded], targets.images[:coded], size) for size in COARSE_SIZES]
+            [averaged_distance(small[:coded], targets.images[:coded], size) for size in COARSE_SIZES]
         ).mean(),
         "features": torch.stack(
             [map_distance(a[:coded], b[:coded]) for a, b in zip(ours.maps, theirs.maps, strict=True)][:3]
@@ -221,7 +224,9 @@ def step(
             losses["heads"] = heads_step(training, theirs, ours, config)
             losses["adversarial"] = drawn_loss(training.heads(*ours))
         if training.variety:
-            losses["variety"] = training.variety(theirs.maps, ours.maps, rng)
+            with fast:
+                some = [features(resized(x[1::2], config.feature_size)) for x in (targets.images, images)]
+            losses["variety"] = training.variety(*[[m.float() for m in maps] for maps in some], rng)
             weights["variety"] = config.variety
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
@@ -284,6 +289,17 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] > size:
         return F.interpolate(images, size=(size, size), mode="area")
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+def mostly_of(stage: Tensor, images: Tensor) -> Tensor:
+    """Images [n, 3, R, R] averaged to the size of `stage`, which the coarse blocks drew of them and which learns most.
+
+    What is coarse is the coarse blocks' to draw. A distance that asks the fine blocks as much is three times as loud
+    there as the discriminator; one that does not ask them at all lets them wander.
+    """
+    whole = resized(images, stage.shape[-1])
+    coarse = stage + (whole - stage).detach()
+    return coarse.lerp(whole, FINE_SHARE)
 
 
 def averaged_distance(ours: Tensor, theirs: Tensor, size: int) -> Tensor:

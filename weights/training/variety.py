@@ -3,7 +3,9 @@ Deshpande et al. 2018, arXiv 1803.11188) between the frozen features of both.
 
 A discriminator looks at one picture after another, and says nothing of hair that is always short or of backgrounds that
 are always plain. A batch is too small to tell either, so the features of the last KEPT pictures are
-remembered.
+remembered. They are of whole pictures, whose colours nobody changed: else the changes, which are the same for drawn and
+real, are most of what varies. And they are whitened, or the few directions in which pictures differ most would be all
+that counts.
 """
 
 from __future__ import annotations
@@ -13,47 +15,49 @@ from torch import Tensor, nn
 
 KEPT = 4096  # pictures
 FEWEST = 0.25  # of those, from which on something is asked
+AXES = 48  # of the real features, the strongest
+RENEWED = 512  # pictures, after which those are found anew
 SLICES = 64  # directions a step
 
 
 class Variety(nn.Module):
-    """The pooled features of the last pictures, drawn and real, of each of the `views` that take turns in a batch."""
+    """The pooled features of the last pictures, drawn and real."""
 
-    def __init__(self, channels: list[int], views: int = 1, kept: int = KEPT):
+    def __init__(self, channels: list[int], kept: int = KEPT):
         super().__init__()
         self.sizes = list(channels)  # of each scale's part of a row of features
+        width = sum(self.sizes)
         for name in ("real", "drawn"):
-            self.register_buffer(name, torch.zeros(views, kept, sum(self.sizes)))
-        self.register_buffer("met", torch.zeros(views, dtype=torch.long))
+            self.register_buffer(name, torch.zeros(kept, width))
+        self.register_buffer("axes", torch.zeros(width, min(AXES, width)))
+        self.register_buffer("met", torch.zeros((), dtype=torch.long))
 
     def forward(self, real: list[Tensor], drawn: list[Tensor], rng: torch.Generator) -> Tensor:
         """How far the drawn maps [n, C_i, h_i, w_i] are from where pictures of their rank lie, in variances: a scalar.
 
-        In random directions of all features, drawn from `rng`, which is the CPU's, each picture is asked to where the
-        real picture of the same rank among all remembered lies. Remembers both; 0 until enough are known.
+        In random directions of the whitened features, drawn from `rng`, which is the CPU's, each picture is asked to
+        where the real picture of the same rank among all remembered lies. Remembers both; 0 until enough are known.
         """
-        width = self.get_buffer("real").shape[-1]
-        directions = torch.randn(width, SLICES, generator=rng).to(drawn[0])
-        ours, theirs = pooled(drawn), pooled(real)
-        views = len(self.get_buffer("met"))
-        asked = [self._of_view(view, theirs[view::views], ours[view::views], directions) for view in range(views)]
-        return torch.stack(asked).mean()
-
-    def _of_view(self, view: int, real: Tensor, drawn: Tensor, directions: Tensor) -> Tensor:
-        known, pictures, met = (self.get_buffer(name)[view] for name in ("drawn", "real", "met"))
-        at = (int(met) + torch.arange(len(drawn))) % len(known)
-        known[at], pictures[at] = drawn.detach(), real.detach()
+        points = pooled(drawn)
+        known, pictures, axes, met = (self.get_buffer(name) for name in ("drawn", "real", "axes", "met"))
+        at = (int(met) + torch.arange(len(points))) % len(known)
+        known[at], pictures[at] = points.detach(), pooled(real).detach()
         met += len(at)
         if met < FEWEST * len(known):
-            return drawn.sum() * 0
+            return points.sum() * 0
         known, pictures = known[:met], pictures[:met]
-        return distance(drawn, at, known, pictures, self.scaled(pictures, directions))
+        if not axes.any() or met % RENEWED < len(at):
+            axes.copy_(whitening(pictures, self.sizes, axes.shape[1]))
+        directions = torch.randn(axes.shape[1], SLICES, generator=rng).to(axes)
+        return distance(points, at, known, pictures, axes @ directions)
 
-    def scaled(self, real: Tensor, directions: Tensor) -> Tensor:
-        """The directions with every scale's features, which vary as `real` [k, d], counting alike."""
-        variances = real.var(0).split(self.sizes)
-        factors = [v.sum().clamp_min(1e-12).rsqrt().expand(len(v)) for v in variances]
-        return directions * torch.cat(factors)[:, None]
+
+def whitening(points: Tensor, sizes: list[int], k: int) -> Tensor:
+    """The k strongest axes [d, k] of points [n, d], along which they vary by one; of its `sizes`, each counts alike."""
+    factors = torch.cat([v.sum().clamp_min(1e-12).rsqrt().expand(len(v)) for v in points.var(0).split(sizes)])
+    variance, axes = torch.linalg.eigh(torch.cov((points * factors).T))
+    variance, axes = variance[-k:], axes[:, -k:]  # ascending
+    return factors[:, None] * axes * variance.clamp_min(1e-4 * float(variance[-1])).rsqrt()
 
 
 def distance(points: Tensor, at: Tensor, drawn: Tensor, real: Tensor, directions: Tensor) -> Tensor:
