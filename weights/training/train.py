@@ -54,6 +54,7 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
+    likeness: float = 0.0  # where there is variety: weight of how unlike its picture what is drawn from a code is
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
@@ -225,9 +226,15 @@ def step(
             losses["adversarial"] = drawn_loss(training.heads(*ours))
         if training.variety:
             with fast:
-                some = [features(resized(x[1::2], config.feature_size)) for x in (targets.images, images)]
-            losses["variety"] = training.variety(*[[m.float() for m in maps] for maps in some], rng)
-            weights["variety"] = config.variety
+                pairs = (
+                    features(resized(targets.images[1::2], config.feature_size)),
+                    features(resized(images[1::2], config.feature_size)),
+                )
+            real, drawn = ([m.float() for m in maps] for maps in pairs)
+            losses["variety"] = training.variety(real, drawn, rng)
+            own = coded // 2  # of those, which are of codes
+            losses["likeness"] = training.variety.likeness([m[:own] for m in real], [m[:own] for m in drawn])
+            weights |= {"variety": config.variety, "likeness": config.likeness}
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
