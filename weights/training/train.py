@@ -54,7 +54,7 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
-    likeness: float = 0.0  # where there is variety: weight of how unlike its picture what is drawn from a code is
+    likeness: float = 0.0  # weight of how unlike its picture what is drawn from a code is, after `warm`
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
@@ -113,7 +113,7 @@ class Training:
     heads: Discriminator
     adam: torch.optim.Adam
     heads_adam: torch.optim.Adam
-    variety: Variety | None  # where the config gives it a weight
+    variety: Variety | None  # where the config gives it, or likeness, a weight
     step: int = 0
     drawn: int = 0  # pictures, all runs together
 
@@ -143,7 +143,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    variety = Variety(channels).to(device) if config.variety else None
+    variety = Variety(channels).to(device) if config.variety or config.likeness else None
     return Training(generator, average, heads, adam, heads_adam, variety)
 
 
@@ -226,11 +226,7 @@ def step(
             losses["adversarial"] = drawn_loss(training.heads(*ours))
         if training.variety:
             with fast:
-                pairs = (
-                    features(resized(targets.images[1::2], config.feature_size)),
-                    features(resized(images[1::2], config.feature_size)),
-                )
-            real, drawn = ([m.float() for m in maps] for maps in pairs)
+                real, drawn = (from_afar(x, features, config) for x in (targets.images, images))
             losses["variety"] = training.variety(real, drawn, rng)
             own = coded // 2  # of those, which are of codes
             losses["likeness"] = training.variety.likeness([m[:own] for m in real], [m[:own] for m in drawn])
@@ -269,6 +265,11 @@ class Seen(NamedTuple):
 
 def seen(features: Features, images: Tensor) -> Seen:
     return Seen([m.float() for m in features(images)], images)
+
+
+def from_afar(images: Tensor, features: Features, config: TrainConfig) -> list[Tensor]:
+    """Features of the images that `views` shows near, whole and unchanged."""
+    return [m.float() for m in features(resized(images[1::2], config.feature_size))]
 
 
 def views_of(resolution: int, config: TrainConfig) -> int:
