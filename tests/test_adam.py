@@ -8,7 +8,7 @@ import torch
 from weights import Adam
 
 
-def test_two_steps_by_hand() -> None:
+def test_steps_by_hand() -> None:
     adam, x = Adam(torch.zeros(1, 1), 0.1, (0.5, 0.75)), torch.zeros(1, 1)
     x = adam.step(x, torch.tensor([[2.0]]))  # moments 1 and 1, which are half and a quarter of what they stand for
     assert x.item() == pytest.approx(-0.1)

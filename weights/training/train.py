@@ -54,7 +54,7 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
-    likeness: float = 0.0  # weight of how unlike its picture what is drawn from a code is, after `warm`
+    likeness: float = 0.0  # weight of how unlike its picture what is drawn from a code is, after `warm`; 1 is too much
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
