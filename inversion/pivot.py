@@ -73,7 +73,7 @@ def pivot(
     if config.space == "w":
         latent = latent.mean(0, keepdim=True)
     latent.requires_grad_(True)  # [1 or num_ws, w_dim]
-    adam = Adam(latent, 0.0, BETAS, by_row=True)
+    adam = Adam(latent, 0.0, BETAS, eps=1e-12, by_row=True)
 
     for index in range(limit + 1):
         with torch.enable_grad():

@@ -14,9 +14,14 @@ class Adam:
     """
 
     def __init__(
-        self, start: Tensor, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999), by_row: bool = False
+        self,
+        start: Tensor,
+        learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        by_row: bool = False,
     ):
-        self.learning_rate, self.betas, self.by_row, self.steps = learning_rate, betas, by_row, 0
+        self.learning_rate, self.betas, self.eps, self.by_row, self.steps = learning_rate, betas, eps, by_row, 0
         self.mean = torch.zeros_like(start)
         self.square = torch.zeros_like(start[..., :1] if by_row else start)
 
@@ -33,4 +38,4 @@ class Adam:
         mean, square = (
             moment / (1 - beta**self.steps) for moment, beta in zip((self.mean, self.square), self.betas, strict=True)
         )
-        return x - self.learning_rate * mean / (square.sqrt() + 1e-8)
+        return x - self.learning_rate * mean / (square.sqrt() + self.eps)
