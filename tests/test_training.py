@@ -55,8 +55,10 @@ from weights.training.train import (
     Training,
     averaged_distance,
     begin,
+    draw_stages,
     frame,
     generator_step,
+    has_compiler,
     latents,
     mostly_of,
     seen,
@@ -404,6 +406,30 @@ def test_a_training_beyond_the_size_of_the_features_goes_on(faces: Faces) -> Non
     before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
     trained(training, faces, 3 * config.batch, config)
     assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
+
+
+def test_what_is_drawn_in_parts_is_what_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    synthesis, ws = StyleGAN2(SMALL).synthesis, torch.randn(5, SMALL.num_ws, SMALL.w_dim)
+    monkeypatch.setattr("weights.training.train.AT_ONCE", 2)
+    for ours, at_once in zip(draw_stages(synthesis, ws, QUICK), synthesis.images(ws), strict=True):
+        assert torch.allclose(ours, at_once, atol=1e-5)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+def test_a_compiled_generator_learns_the_same(faces: Faces) -> None:
+    plain, compiled = (begun(replace(QUICK, compiled=compiled)) for compiled in (False, True))
+    losses = trained(plain, faces, QUICK.batch)
+    assert trained(compiled, faces, QUICK.batch, replace(QUICK, compiled=True))[0] == pytest.approx(losses[0], rel=1e-4)
+    for ours, theirs in zip(compiled.generator.parameters(), plain.generator.parameters(), strict=True):
+        assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_without_a_compiler_the_option_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(SystemExit, match=r"install one .* or leave the option out"):
+        command.run(command.Arguments(tmp_path, config=replace(QUICK, compiled=True)))
 
 
 @pytest.mark.parametrize("warm", [0, 10**6])

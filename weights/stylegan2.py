@@ -199,6 +199,10 @@ class Synthesis(nn.Module):
             image = rgb if image is None else upsample(image, block.resample_filter) + rgb
             yield squared(image)
 
+    def stages(self, ws: Tensor) -> tuple[Tensor, ...]:
+        """All of `images`."""
+        return tuple(self.images(ws))
+
     def features(self, ws: Tensor, resolution: int) -> Tensor:
         """The output [n, C, R, R] of block `resolution`; nothing behind it and no picture is computed."""
         x: Tensor | None = None

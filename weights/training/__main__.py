@@ -5,6 +5,7 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ from weights.training.files import (
     save_prior,
     save_sheets,
 )
-from weights.training.train import Subject, TrainConfig, Training, begin, train
+from weights.training.train import Subject, TrainConfig, Training, begin, has_compiler, train
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
+    if arguments.config.compiled and not has_compiler():
+        sys.exit("--compiled needs a C++ compiler: install one (g++ or clang++), or leave the option out")
     stop_on_signals()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
