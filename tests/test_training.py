@@ -20,7 +20,7 @@ from torch import Tensor
 
 from weights import load_generator, save_generator
 from weights.generator import axes_of
-from weights.prior import Prior
+from weights.prior import Prior, lengthened
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training import mean as mean_command
@@ -43,6 +43,7 @@ from weights.training.files import (
     save_sheets,
 )
 from weights.training.growth import grown
+from weights.training.look import Look, fit_look
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
@@ -301,6 +302,36 @@ def test_the_shape_code_of_a_redrawn_face_is_its_shape(faces: Faces) -> None:
 
 
 # --- the loop ------------------------------------------------------------------------------------------------
+
+
+def test_the_look_is_what_the_other_codes_do_not_say() -> None:
+    """Of features that are a map of the code and something else, it is the something else, whitened."""
+    torch.manual_seed(0)
+    codes, else_ = torch.randn(2000, 5), torch.randn(2000, 2)
+    features = 3 + codes @ torch.randn(5, 8) + 0.5 * else_ @ torch.randn(2, 8)
+    look = fit_look(features, [4, 4], codes, 2)
+    known = look.encode(features, codes)
+    torch.testing.assert_close(torch.cov(known.T), torch.eye(2), atol=0.01, rtol=0)
+    assert torch.linalg.lstsq(codes, known).solution.abs().max() < 0.05
+    left = known - else_ @ torch.linalg.lstsq(else_, known).solution
+    assert left.std() < 0.05
+    again = Look.of_tensors(look.tensors())
+    assert again is not None and torch.equal(again.encode(features, codes), known)
+    assert Look.of_tensors({}) is None
+
+
+def test_faces_may_have_a_look(pictures: Tensor, points: Tensor, faces: Faces) -> None:
+    """It comes after the code that there was, goes with the appearance, and back from the checkpoint."""
+    looked = fit_faces(
+        pictures, points, SMALL.z_dim + 3, faces.tensors(), shape_dim=6, look_dim=3, features=toy_features
+    )
+    torch.testing.assert_close(looked.appearance[:, :5], faces.appearance)
+    torch.testing.assert_close(torch.cov(looked.appearance[:, 5:].T), torch.eye(3), atol=0.05, rtol=0)
+    target = looked.draw(4, torch.Generator().manual_seed(0))
+    assert target.z.shape == (4, SMALL.z_dim + 3)
+    assert torch.equal(target.z[:, 6:-1], target.fine[:, 6:-1])
+    again = fit_faces(pictures, points, SMALL.z_dim + 3, looked.tensors(), features=toy_features)
+    torch.testing.assert_close(again.appearance, looked.appearance)
 
 
 def test_the_regression_falls(subject: Subject) -> None:
@@ -566,6 +597,17 @@ def test_growth_changes_nothing_that_is_drawn() -> None:
     drawn = large.synthesis(large.mapping(z))
     assert drawn.shape[-1] == 32
     assert (F.avg_pool2d(drawn, 2) - small).abs().mean() < 0.1 * small.abs().mean()
+
+
+def test_of_longer_codes_the_same_is_drawn() -> None:
+    """As long as white codes are: the root of their number."""
+    torch.manual_seed(0)
+    network = StyleGAN2(SMALL)
+    longer = grown(network, replace(SMALL, z_dim=12 + 6))
+    code, look = (F.normalize(torch.randn(3, k)) * k**0.5 for k in (11, 6))
+    torch.testing.assert_close(
+        longer.mapping(lengthened(torch.cat([code, look], 1))), network.mapping(lengthened(code))
+    )
 
 
 def trained_and_grown(folder: Path, faces: Faces, config: TrainConfig, resolution: int) -> tuple[Training, Training]:

@@ -64,6 +64,7 @@ class Arguments:
     """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
     z_dim: int = 129  # the numbers of a picture's code, and a constant
+    look: int = 0  # of those, of faces: what frozen features show that the others do not say
     w_dim: int = 256
     mapping_layers: int = 2
     channel_base: int = 8192  # channels at resolution r are at most this / r
@@ -95,7 +96,16 @@ def run(arguments: Arguments) -> None:
     features = load_features().to(device)
     training = prepared(arguments, features, device)
     codes = known_codes(arguments)
-    subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
+    subject = load_subject(
+        arguments.data,
+        arguments.landmarks,
+        arguments.resolution,
+        arguments.z_dim,
+        codes,
+        device,
+        features,
+        arguments.look,
+    )
     try:
         follow_steps(training, subject, features, arguments)
     except KeyboardInterrupt:
@@ -111,7 +121,8 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
         return load_checkpoint(checkpoint, arguments.network, features, arguments.config, device)
     torch.manual_seed(arguments.config.seed)
     if arguments.init:
-        if codes_path(arguments.init).exists() and (prior := load_prior(arguments.init)):
+        prior = load_prior(arguments.init) if codes_path(arguments.init).exists() else None
+        if prior and prior.z_dim == arguments.z_dim:
             save_prior(prior, prior_path(arguments.out))  # which stays true of the same codes
         generator = grown_alike(load_network(arguments.init), arguments.network, arguments.config)
     else:

@@ -27,6 +27,7 @@ from weights.training.command import (
     stop_on_signals,
     told,
 )
+from weights.training.features import load_features
 from weights.training.files import export, load_codes, load_network, prior_path, save_prior
 from weights.training.train import follow
 
@@ -161,9 +162,9 @@ def run(arguments: Arguments) -> None:
     checkpoint = checkpoint_in(arguments.run)
     average, codes = load_network(checkpoint), load_codes(checkpoint)
     z_dim = average.config.z_dim
-    subject = load_subject(
-        arguments.data, arguments.landmarks, average.config.img_resolution, z_dim, codes, chosen_device("cpu")
-    )
+    features = load_features() if "codes/look/down" in codes else None
+    size, device = average.config.img_resolution, chosen_device("cpu")
+    subject = load_subject(arguments.data, arguments.landmarks, size, z_dim, codes, device, features)
     prior, config = Prior(z_dim, arguments.config.layers), arguments.config
     steps = train_prior(prior, subject.draw_codes, config)
     try:
