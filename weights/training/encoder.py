@@ -197,7 +197,7 @@ def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encode
         return encoder
     earlier = read_safetensors(arguments.init)[0]
     try:
-        # Of a generator that has grown since: new rows come last and begin with no offset, and of z nothing new is said.
+        # Of a generator grown since: new rows come last and begin with no offset, and of z nothing new is said.
         for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
             if name in earlier:
                 earlier[name] = enlarged(earlier[name], fresh.detach(), name)
