@@ -23,6 +23,7 @@ from weights.generator import axes_of
 from weights.prior import Prior, lengthened
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
+from weights.training import heed
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
 from weights.training.command import load_subject
@@ -43,6 +44,7 @@ from weights.training.files import (
     save_sheets,
 )
 from weights.training.growth import grown
+from weights.training.heed import HeedConfig, heeding
 from weights.training.look import Look, fit_look
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
@@ -334,6 +336,71 @@ def test_faces_may_have_a_look(pictures: Tensor, points: Tensor, faces: Faces) -
     torch.testing.assert_close(again.appearance, looked.appearance)
 
 
+def test_a_generator_learns_to_heed_the_look(pictures: Tensor, points: Tensor, faces: Faces) -> None:
+    training = begun()
+    trained(training, faces, 400)
+    z_dim = SMALL.z_dim + 3
+    looked = fit_faces(pictures, points, z_dim, faces.tensors(), shape_dim=6, look_dim=3, features=toy_features)
+    network = grown(training.generator, replace(SMALL, z_dim=z_dim))
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    losses = list(heeding(network, looked, toy_features, HeedConfig(pictures=30 * 16, lr=0.05)))
+    first, last = (sum(step["slope"] for step in part) for part in (losses[:5], losses[-5:]))
+    assert last > first + 5 * 0.05
+    for name, p in network.named_parameters():
+        if name != "mapping.fc0.weight":
+            assert torch.equal(p, before[name])
+    changed = (network.mapping.fc0.weight != before["mapping.fc0.weight"]).any(0)  # type: ignore[union-attr, operator]
+    assert changed.tolist() == [False] * 11 + [True] * 3 + [False]
+
+
+def test_the_heed_command_writes_what_a_training_goes_on_from(
+    tmp_path: Path, pictures: Tensor, points: Tensor, faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (command, heed):
+        monkeypatch.setattr(module, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
+        monkeypatch.setattr(module, "stop_on_signals", lambda: None)
+    monkeypatch.setattr("weights.training.faces.SHAPE_DIM", 6)
+    np.savez(tmp_path / "landmarks.npz", points=points.numpy())
+    training, old = begun(), tmp_path / "old.safetensors"
+    export(training.average, old, Prior(SMALL.z_dim))
+    given_to = heed.Arguments(
+        write_pictures(tmp_path / "pictures", pictures),
+        tmp_path / "landmarks.npz",
+        old,
+        tmp_path / "heed",
+        look=3,
+        device="cpu",
+        config=HeedConfig(pictures=32),
+    )
+    with pytest.raises(BadCheckpoint, match="take a generator that python"):
+        heed.run(given_to)
+    save_codes(faces, tmp_path / "old-codes.safetensors")
+    save_heads(training.heads, tmp_path / "old-heads.safetensors")
+    heed.run(given_to)
+    new = tmp_path / "heed" / "generator.safetensors"
+    with pytest.raises(BadCheckpoint, match="say the look already"):
+        heed.run(replace(given_to, generator=new))
+    arguments = command.Arguments(
+        given_to.data,
+        tmp_path / "out",
+        given_to.landmarks,
+        resolution=16,
+        init=new,
+        until=8,
+        z_dim=15,
+        w_dim=16,
+        channel_base=128,
+        channel_max=16,
+        device="cpu",
+        config=QUICK,
+    )
+    command.run(arguments)
+    assert load_network(tmp_path / "out" / "generator.safetensors").config.z_dim == 15
+    assert "codes/look/down" in load_codes(tmp_path / "out" / "checkpoint.safetensors")
+    with pytest.raises(BadCheckpoint, match="--z-dim 12"):  # a generator without a look: not by the training itself
+        command.run(replace(arguments, out=tmp_path / "other", init=old, look=3))
+
+
 def test_the_regression_falls(subject: Subject) -> None:
     config = replace(QUICK, batch=16)
     losses = [losses["full"] for losses in trained(begun(config), subject, 16 * 40, config)]
@@ -443,7 +510,7 @@ def test_what_is_drawn_in_parts_is_what_is_drawn_at_once(monkeypatch: pytest.Mon
     torch.manual_seed(0)
     synthesis, ws = StyleGAN2(SMALL).synthesis, torch.randn(5, SMALL.num_ws, SMALL.w_dim)
     monkeypatch.setattr("weights.training.train.AT_ONCE", 2)
-    for ours, at_once in zip(draw_stages(synthesis, ws, QUICK), synthesis.images(ws), strict=True):
+    for ours, at_once in zip(draw_stages(synthesis, ws), synthesis.images(ws), strict=True):
         assert torch.allclose(ours, at_once, atol=1e-5)
 
 

@@ -64,7 +64,9 @@ class Arguments:
     """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
     z_dim: int = 129  # the numbers of a picture's code, and a constant
-    look: int = 0  # of those, of faces: what frozen features show that the others do not say
+    look: int = 0
+    """Of those, of faces: what frozen features show that the others do not say. A generator that was begun without
+    learns it by python -m weights.training.heed."""
     w_dim: int = 256
     mapping_layers: int = 2
     channel_base: int = 8192  # channels at resolution r are at most this / r
@@ -104,7 +106,7 @@ def run(arguments: Arguments) -> None:
         codes,
         device,
         features,
-        arguments.look,
+        0 if codes else arguments.look,
     )
     try:
         follow_steps(training, subject, features, arguments)

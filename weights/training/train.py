@@ -199,7 +199,8 @@ def step(
     changed = draw_augmentation(config.batch, rng, device, strength) if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
     with fast, torch.set_grad_enabled(not heads_only):
-        stages = {image.shape[-1]: image.float() for image in draw_stages(training.generator.synthesis, ws, config)}
+        drawn_at = draw_stages(training.generator.synthesis, ws, config.compiled)
+        stages = {image.shape[-1]: image.float() for image in drawn_at}
         images = stages[targets.images.shape[-1]]
         ours = seen(features, changed(views(images, at, config)))
         with torch.no_grad():
@@ -241,9 +242,9 @@ def step(
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
-def draw_stages(synthesis: Synthesis, ws: Tensor, config: TrainConfig) -> Iterator[Tensor]:
+def draw_stages(synthesis: Synthesis, ws: Tensor, compiled: bool = False) -> Iterator[Tensor]:
     """What each block draws of latents, coarse to fine."""
-    draw = compiled_stages(synthesis) if config.compiled else synthesis.stages
+    draw = compiled_stages(synthesis) if compiled else synthesis.stages
     parts = [draw(part) for part in (ws.split(AT_ONCE) if ws.device.type == "cpu" else (ws,))]
     return (torch.cat(images) for images in zip(*parts, strict=True))
 
