@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,12 @@ def begun(config: TrainConfig = QUICK) -> Training:
 
 def trained(training: Training, subject: Subject, until: int, config: TrainConfig = QUICK) -> list[dict[str, float]]:
     return list(train(training, subject, toy_features, config, until))
+
+
+def small_arguments(data: Path, out: Path, **other: Any) -> command.Arguments:
+    """Of a training of eight pictures of a network like SMALL."""
+    shape = {"resolution": 16, "z_dim": 12, "w_dim": 16, "channel_base": 128, "channel_max": 16}
+    return command.Arguments(data, out, until=8, device="cpu", config=QUICK, **(shape | other))
 
 
 def write_pictures(folder: Path, pictures: Tensor) -> Path:
@@ -380,20 +387,7 @@ def test_the_heed_command_writes_what_a_training_goes_on_from(
     new = tmp_path / "heed" / "generator.safetensors"
     with pytest.raises(BadCheckpoint, match="say the look already"):
         heed.run(replace(given_to, generator=new))
-    arguments = command.Arguments(
-        given_to.data,
-        tmp_path / "out",
-        given_to.landmarks,
-        resolution=16,
-        init=new,
-        until=8,
-        z_dim=15,
-        w_dim=16,
-        channel_base=128,
-        channel_max=16,
-        device="cpu",
-        config=QUICK,
-    )
+    arguments = small_arguments(given_to.data, tmp_path / "out", landmarks=given_to.landmarks, init=new, z_dim=15)
     command.run(arguments)
     assert load_network(tmp_path / "out" / "generator.safetensors").config.z_dim == 15
     assert "codes/look/down" in load_codes(tmp_path / "out" / "checkpoint.safetensors")
@@ -825,19 +819,8 @@ def test_the_command_trains_stops_and_goes_on(
     monkeypatch.setattr(command, "stop_on_signals", lambda: None)
     export(StyleGAN2(SMALL), tmp_path / "init.safetensors", Prior(12))
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
-    arguments = command.Arguments(
-        data=write_pictures(tmp_path / "pictures", pictures),
-        out=tmp_path / "out",
-        init=tmp_path / "init.safetensors",
-        resolution=16,
-        until=8,
-        z_dim=12,
-        w_dim=16,
-        channel_base=128,
-        channel_max=16,
-        device="cpu",
-        config=QUICK,
-    )
+    folder = write_pictures(tmp_path / "pictures", pictures)
+    arguments = small_arguments(folder, tmp_path / "out", init=tmp_path / "init.safetensors")
     command.run(arguments)
     command.run(replace(arguments, until=16))
     log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
