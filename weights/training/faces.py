@@ -146,7 +146,9 @@ def fit_faces(
     appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim - look_dim)
     codes_of = appearance.encode(small)
     look = known.look if known else None
-    if features and (look or look_dim):
+    if look or look_dim:
+        if features is None:
+            raise ValueError("codes that say the look need the features that tell it")
         maps = both.thumbnails(lambda images, _: pooled(features(resized(images, LOOKED_AT))))
         others = torch.cat([shape.encode(shapes.points), codes_of], 1)
         sizes = [m.shape[1] for m in features(both.images(torch.arange(1)))]

@@ -63,5 +63,6 @@ def told_more(old: Tensor, z_dim: int) -> Tensor:
 def lengthened_by(old: Tensor, z_dim: int, dim: int) -> Tensor:
     """With zeros for z's new numbers, which come before its last."""
     codes, constant = old.split([old.shape[dim] - 1, 1], dim)
-    new = codes.narrow(dim, 0, 1).expand(*(z_dim - old.shape[dim] if i == dim else -1 for i in range(old.ndim)))
-    return torch.cat([codes, torch.zeros_like(new), constant], dim)
+    shape = list(old.shape)
+    shape[dim] = z_dim - shape[dim]
+    return torch.cat([codes, old.new_zeros(shape), constant], dim)

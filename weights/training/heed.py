@@ -64,7 +64,7 @@ def heeding(network: StyleGAN2, faces: Faces, features: Features, config: HeedCo
     new[:, -1 - k : -1] = 1
     network.requires_grad_(False)
     first.weight.requires_grad_(True)
-    hook = first.weight.register_hook(new.mul)
+    first.weight.register_hook(new.mul)
     adam = torch.optim.Adam([first.weight], betas=BETAS)
     rate = config.lr * float(first.weight[:, : -1 - k].std().detach())
     look = replace(look, **{name: tensor.to(new) for name, tensor in vars(look).items()})
@@ -89,7 +89,6 @@ def heeding(network: StyleGAN2, faces: Faces, features: Features, config: HeedCo
             adam.step()
         losses["slope"] = (shown * asked).mean() / asked.square().mean()
         yield {name: float(value.detach()) for name, value in losses.items()}
-    hook.remove()
 
 
 @dataclass(frozen=True)
