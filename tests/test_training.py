@@ -27,7 +27,7 @@ from weights.training import __main__ as command
 from weights.training import heed
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
-from weights.training.command import load_subject
+from weights.training.command import has_compiler, load_subject
 from weights.training.data import BadPictures, load_pictures, to_float
 from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
@@ -62,7 +62,6 @@ from weights.training.train import (
     draw_stages,
     frame,
     generator_step,
-    has_compiler,
     latents,
     mostly_of,
     seen,
@@ -365,8 +364,7 @@ def test_the_heed_command_writes_what_a_training_goes_on_from(
 ) -> None:
     for module in (command, heed):
         monkeypatch.setattr(module, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
-        monkeypatch.setattr(module, "stop_on_signals", lambda: None)
-    monkeypatch.setattr("weights.training.faces.SHAPE_DIM", 6)
+    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
     training, old = begun(), tmp_path / "old.safetensors"
     export(training.average, old, Prior(SMALL.z_dim))
@@ -522,6 +520,8 @@ def test_without_a_compiler_the_option_says_what_to_do(tmp_path: Path, monkeypat
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SystemExit, match=r"install one .* or leave the option out"):
         command.run(command.Arguments(tmp_path, config=replace(QUICK, compiled=True)))
+    with pytest.raises(SystemExit, match=r"install one .* or leave the option out"):
+        heed.run(heed.Arguments(tmp_path, tmp_path, tmp_path, config=HeedConfig(compiled=True)))
 
 
 @pytest.mark.parametrize("warm", [0, 10**6])
@@ -816,7 +816,7 @@ def test_the_command_trains_stops_and_goes_on(
 ) -> None:
     monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
     monkeypatch.setattr("weights.training.command.LOG_EVERY", 2)
-    monkeypatch.setattr(command, "stop_on_signals", lambda: None)
+    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     export(StyleGAN2(SMALL), tmp_path / "init.safetensors", Prior(12))
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
     folder = write_pictures(tmp_path / "pictures", pictures)
@@ -845,7 +845,7 @@ def test_codes_of_another_length_than_z_has_are_refused(tmp_path: Path, pictures
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
-    monkeypatch.setattr(command, "stop_on_signals", lambda: None)
+    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     monkeypatch.setattr("sys.argv", ["training", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as stop:
         command.main()
@@ -858,7 +858,7 @@ def test_stopped_while_it_loads_the_command_ends_in_one_line(tmp_path: Path, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "load_features", stopped)
-    monkeypatch.setattr(command, "stop_on_signals", lambda: None)
+    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     monkeypatch.setattr("sys.argv", ["training", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=r"^stopped before there was anything to keep$"):
         command.main()

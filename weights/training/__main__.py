@@ -5,7 +5,6 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from weights.training.command import (
     chosen_device,
     load_subject,
     run_command,
-    stop_on_signals,
+    set_up,
     told,
 )
 from weights.training.features import Features, load_features
@@ -44,7 +43,7 @@ from weights.training.files import (
     save_prior,
     save_sheets,
 )
-from weights.training.train import Subject, TrainConfig, Training, begin, has_compiler, train
+from weights.training.train import Subject, TrainConfig, Training, begin, train
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,7 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
-    if arguments.config.compiled and not has_compiler():
-        sys.exit("--compiled needs a C++ compiler: install one (g++ or clang++), or leave the option out")
-    stop_on_signals()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    set_up(arguments.threads, arguments.config.compiled)
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     features = load_features().to(device)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
 import time
@@ -20,6 +22,7 @@ from weights.training.data import BadPictures, load_pictures, smallest_width
 from weights.training.faces import SHAPE_DIM, fit_faces, load_landmarks
 from weights.training.features import Features, FeaturesMissing
 from weights.training.files import BadCheckpoint
+from weights.training.look import Look
 from weights.training.pictures import fit_pictures
 from weights.training.train import Subject
 
@@ -39,6 +42,20 @@ def run_command(kind: type[A], run: Callable[[A], None]) -> None:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:  # what has something to keep has kept it
         sys.exit("stopped before there was anything to keep")
+
+
+def set_up(threads: int, compiled: bool = False) -> None:
+    """What a command begins with; `threads` of the CPU, 0: as many as there are cores."""
+    if compiled and not has_compiler():
+        sys.exit("--compiled needs a C++ compiler: install one (g++ or clang++), or leave the option out")
+    stop_on_signals()
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def has_compiler() -> bool:
+    """Whether torch finds what it compiles with."""
+    return any(map(shutil.which, (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")))
 
 
 def stop_on_signals() -> None:
@@ -101,7 +118,7 @@ def load_subject(
     if codes is not None and ("codes/mean" in codes) == bool(landmarks):
         raise BadCheckpoint(f"the training was begun {'without' if landmarks else 'with'} --landmarks: go on so")
     known = sum(tensor.shape[1] for name, tensor in (codes or {}).items() if name.endswith("/down"))
-    known += look if landmarks and codes and "codes/look/down" not in codes else 0
+    known += look if landmarks and codes and not Look.of_tensors(codes) else 0
     if codes and known != z_dim - 1:
         raise BadCheckpoint(f"the training was begun with codes of {known} numbers: go on with --z-dim {known + 1}")
     if landmarks and not codes and z_dim - 1 - look <= SHAPE_DIM:

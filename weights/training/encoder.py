@@ -29,7 +29,7 @@ from weights.training.command import (
     chosen_device,
     load_subject,
     run_command,
-    stop_on_signals,
+    set_up,
     told,
 )
 from weights.training.features import Features, load_features
@@ -163,9 +163,7 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
-    stop_on_signals()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    set_up(arguments.threads)
     device = chosen_device(arguments.device)
     checkpoint = checkpoint_in(arguments.run)
     path = arguments.run / "generator.safetensors"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from weights.precision import channels_last
 from weights.prior import Prior, lengthened
 from weights.stylegan2 import FullyConnected, StyleGAN2
-from weights.training.command import chosen_device, load_subject, run_command, stop_on_signals, told
+from weights.training.command import chosen_device, load_subject, run_command, set_up, told
 from weights.training.faces import LOOKED_AT, Faces
 from weights.training.features import Features, load_features
 from weights.training.files import (
@@ -34,6 +33,7 @@ from weights.training.files import (
     save_codes,
 )
 from weights.training.growth import grown
+from weights.training.look import Look
 from weights.training.train import BETAS, COARSE_SIZES, averaged_distance, draw_stages, resized
 from weights.training.variety import pooled
 
@@ -76,8 +76,7 @@ def heeding(network: StyleGAN2, faces: Faces, features: Features, config: HeedCo
         adam.param_groups[0]["lr"] = rate * min(1.0, 2 * (1 - index / steps))
         with torch.enable_grad():
             ws = network.mapping(lengthened(codes))
-            fast = torch.autocast(images.device.type, torch.bfloat16) if config.bfloat16 else nullcontext()
-            with fast:
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=config.bfloat16):
                 *_, drawn = draw_stages(network.synthesis, ws, config.compiled)
                 maps = features(resized(drawn, LOOKED_AT))
             shown = look.encode(pooled([m.float() for m in maps]), codes[:, :-k])
@@ -115,15 +114,13 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
-    stop_on_signals()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    set_up(arguments.threads, arguments.config.compiled)
     device, source = chosen_device(arguments.device), arguments.generator
     old = load_network(source)
     if not codes_path(source).exists():
         raise BadCheckpoint(f"{codes_path(source)} is not there: take a generator that python -m weights.training made")
     codes = load_codes(codes_path(source))
-    if "codes/look/down" in codes:
+    if Look.of_tensors(codes):
         raise BadCheckpoint(f"the codes of {source} say the look already: go on with python -m weights.training")
     features, longer = load_features().to(device), replace(old.config, z_dim=old.config.z_dim + arguments.look)
     subject = load_subject(

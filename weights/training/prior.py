@@ -24,11 +24,12 @@ from weights.training.command import (
     chosen_device,
     load_subject,
     run_command,
-    stop_on_signals,
+    set_up,
     told,
 )
 from weights.training.features import load_features
 from weights.training.files import export, load_codes, load_network, prior_path, save_prior
+from weights.training.look import Look
 from weights.training.train import follow
 
 Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, k]
@@ -156,13 +157,11 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
-    stop_on_signals()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    set_up(arguments.threads)
     checkpoint = checkpoint_in(arguments.run)
     average, codes = load_network(checkpoint), load_codes(checkpoint)
     z_dim = average.config.z_dim
-    features = load_features() if "codes/look/down" in codes else None
+    features = load_features() if Look.of_tensors(codes) else None
     size, device = average.config.img_resolution, chosen_device("cpu")
     subject = load_subject(arguments.data, arguments.landmarks, size, z_dim, codes, device, features)
     prior, config = Prior(z_dim, arguments.config.layers), arguments.config

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -58,7 +56,8 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
-    likeness: float = 0.0  # weight of how unlike its picture what is drawn from a code is, after `warm`; 1 is too much
+    likeness: float = 0.0
+    """Weight of how unlike its picture what is drawn from a code is, after `warm`; 1 is too much without a look."""
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
@@ -247,11 +246,6 @@ def draw_stages(synthesis: Synthesis, ws: Tensor, compiled: bool = False) -> Ite
     draw = compiled_stages(synthesis) if compiled else synthesis.stages
     parts = [draw(part) for part in (ws.split(AT_ONCE) if ws.device.type == "cpu" else (ws,))]
     return (torch.cat(images) for images in zip(*parts, strict=True))
-
-
-def has_compiler() -> bool:
-    """Whether torch finds what it compiles with."""
-    return any(map(shutil.which, (os.environ.get("CXX", "g++"), "c++", "clang++", "cl")))
 
 
 @cache
