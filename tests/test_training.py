@@ -21,10 +21,9 @@ from torch import Tensor
 
 from weights import load_generator, save_generator
 from weights.generator import axes_of
-from weights.prior import Prior, lengthened
+from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
-from weights.training import heed
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
 from weights.training.command import has_compiler, load_subject
@@ -45,8 +44,6 @@ from weights.training.files import (
     save_sheets,
 )
 from weights.training.growth import grown
-from weights.training.heed import HeedConfig, heeding
-from weights.training.look import Look, fit_look
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
@@ -312,87 +309,6 @@ def test_the_shape_code_of_a_redrawn_face_is_its_shape(faces: Faces) -> None:
 # --- the loop ------------------------------------------------------------------------------------------------
 
 
-def test_the_look_is_what_the_other_codes_do_not_say() -> None:
-    """Of features that are a map of the code and something else, it is the something else, whitened."""
-    torch.manual_seed(0)
-    codes, else_ = torch.randn(2000, 5), torch.randn(2000, 2)
-    features = 3 + codes @ torch.randn(5, 8) + 0.5 * else_ @ torch.randn(2, 8)
-    look = fit_look(features, [4, 4], codes, 2)
-    known = look.encode(features, codes)
-    torch.testing.assert_close(torch.cov(known.T), torch.eye(2), atol=0.01, rtol=0)
-    assert torch.linalg.lstsq(codes, known).solution.abs().max() < 0.05
-    left = known - else_ @ torch.linalg.lstsq(else_, known).solution
-    assert left.std() < 0.05
-    again = Look.of_tensors(look.tensors())
-    assert again is not None and torch.equal(again.encode(features, codes), known)
-    assert Look.of_tensors({}) is None
-
-
-def test_faces_may_have_a_look(pictures: Tensor, points: Tensor, faces: Faces) -> None:
-    """It comes after the code that there was, goes with the appearance, and back from the checkpoint."""
-    looked = fit_faces(
-        pictures, points, SMALL.z_dim + 3, faces.tensors(), shape_dim=6, look_dim=3, features=toy_features
-    )
-    torch.testing.assert_close(looked.appearance[:, :5], faces.appearance)
-    torch.testing.assert_close(torch.cov(looked.appearance[:, 5:].T), torch.eye(3), atol=0.05, rtol=0)
-    target = looked.draw(4, torch.Generator().manual_seed(0))
-    assert target.z.shape == (4, SMALL.z_dim + 3)
-    assert torch.equal(target.z[:, 6:-1], target.fine[:, 6:-1])
-    again = fit_faces(pictures, points, SMALL.z_dim + 3, looked.tensors(), features=toy_features)
-    torch.testing.assert_close(again.appearance, looked.appearance)
-
-
-def test_a_generator_learns_to_heed_the_look(pictures: Tensor, points: Tensor, faces: Faces) -> None:
-    training = begun()
-    trained(training, faces, 400)
-    z_dim = SMALL.z_dim + 3
-    looked = fit_faces(pictures, points, z_dim, faces.tensors(), shape_dim=6, look_dim=3, features=toy_features)
-    network = grown(training.generator, replace(SMALL, z_dim=z_dim))
-    before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    losses = list(heeding(network, looked, toy_features, HeedConfig(pictures=30 * 16, lr=0.05)))
-    first, last = (sum(step["slope"] for step in part) for part in (losses[:5], losses[-5:]))
-    assert last > first + 5 * 0.05
-    for name, p in network.named_parameters():
-        if name != "mapping.fc0.weight":
-            assert torch.equal(p, before[name])
-    changed = (network.mapping.fc0.weight != before["mapping.fc0.weight"]).any(0)  # type: ignore[union-attr, operator]
-    assert changed.tolist() == [False] * 11 + [True] * 3 + [False]
-
-
-def test_the_heed_command_writes_what_a_training_goes_on_from(
-    tmp_path: Path, pictures: Tensor, points: Tensor, faces: Faces, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (command, heed):
-        monkeypatch.setattr(module, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
-    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
-    np.savez(tmp_path / "landmarks.npz", points=points.numpy())
-    training, old = begun(), tmp_path / "old.safetensors"
-    export(training.average, old, Prior(SMALL.z_dim))
-    given_to = heed.Arguments(
-        write_pictures(tmp_path / "pictures", pictures),
-        tmp_path / "landmarks.npz",
-        old,
-        tmp_path / "heed",
-        look=3,
-        device="cpu",
-        config=HeedConfig(pictures=32),
-    )
-    with pytest.raises(BadCheckpoint, match="take a generator that python"):
-        heed.run(given_to)
-    save_codes(faces, tmp_path / "old-codes.safetensors")
-    save_heads(training.heads, tmp_path / "old-heads.safetensors")
-    heed.run(given_to)
-    new = tmp_path / "heed" / "generator.safetensors"
-    with pytest.raises(BadCheckpoint, match="say the look already"):
-        heed.run(replace(given_to, generator=new))
-    arguments = small_arguments(given_to.data, tmp_path / "out", landmarks=given_to.landmarks, init=new, z_dim=15)
-    command.run(arguments)
-    assert load_network(tmp_path / "out" / "generator.safetensors").config.z_dim == 15
-    assert "codes/look/down" in load_codes(tmp_path / "out" / "checkpoint.safetensors")
-    with pytest.raises(BadCheckpoint, match="--z-dim 12"):  # a generator without a look: not by the training itself
-        command.run(replace(arguments, out=tmp_path / "other", init=old, look=3))
-
-
 def test_the_regression_falls(subject: Subject) -> None:
     config = replace(QUICK, batch=16)
     losses = [losses["full"] for losses in trained(begun(config), subject, 16 * 40, config)]
@@ -520,8 +436,6 @@ def test_without_a_compiler_the_option_says_what_to_do(tmp_path: Path, monkeypat
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SystemExit, match=r"install one .* or leave the option out"):
         command.run(command.Arguments(tmp_path, config=replace(QUICK, compiled=True)))
-    with pytest.raises(SystemExit, match=r"install one .* or leave the option out"):
-        heed.run(heed.Arguments(tmp_path, tmp_path, tmp_path, config=HeedConfig(compiled=True)))
 
 
 @pytest.mark.parametrize("warm", [0, 10**6])
@@ -658,17 +572,6 @@ def test_growth_changes_nothing_that_is_drawn() -> None:
     drawn = large.synthesis(large.mapping(z))
     assert drawn.shape[-1] == 32
     assert (F.avg_pool2d(drawn, 2) - small).abs().mean() < 0.1 * small.abs().mean()
-
-
-def test_of_longer_codes_the_same_is_drawn() -> None:
-    """As long as white codes are: the root of their number."""
-    torch.manual_seed(0)
-    network = StyleGAN2(SMALL)
-    longer = grown(network, replace(SMALL, z_dim=12 + 6))
-    code, look = (F.normalize(torch.randn(3, k)) * k**0.5 for k in (11, 6))
-    torch.testing.assert_close(
-        longer.mapping(lengthened(torch.cat([code, look], 1))), network.mapping(lengthened(code))
-    )
 
 
 def trained_and_grown(folder: Path, faces: Faces, config: TrainConfig, resolution: int) -> tuple[Training, Training]:

@@ -90,14 +90,6 @@ def test_what_varies_little_among_the_pictures_is_asked_for_as_well() -> None:
     assert float(blind) < 0.05
 
 
-def test_likeness_is_to_the_own_picture() -> None:
-    variety, rng = Variety([1, 1], kept=8), torch.Generator().manual_seed(0)
-    one, other = flat_maps(torch.tensor([3.0, 5.0])), flat_maps(torch.tensor([4.0, 7.0]))
-    assert variety.likeness(one, other).item() == 0  # nothing is known yet
-    variety(one, one, rng)  # of variance 2 along the first axis, and none along the second
-    assert variety.likeness(one, other).item() == pytest.approx((1 + 4) / 2 / 2 / 2, rel=0.01)
-
-
 def test_a_memory_that_was_kept_goes_on() -> None:
     rng = torch.Generator().manual_seed(0)
     first, second = Variety([1, 1], kept=16), Variety([1, 1], kept=16)

@@ -63,9 +63,6 @@ class Arguments:
     """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
     z_dim: int = 129  # the numbers of a picture's code, and a constant
-    look: int = 0
-    """Of those, of faces: what frozen features show that the others do not say. A generator that was begun without
-    learns it by python -m weights.training.heed."""
     w_dim: int = 256
     mapping_layers: int = 2
     channel_base: int = 8192  # channels at resolution r are at most this / r
@@ -93,16 +90,7 @@ def run(arguments: Arguments) -> None:
     features = load_features().to(device)
     training = prepared(arguments, features, device)
     codes = known_codes(arguments)
-    subject = load_subject(
-        arguments.data,
-        arguments.landmarks,
-        arguments.resolution,
-        arguments.z_dim,
-        codes,
-        device,
-        features,
-        0 if codes else arguments.look,
-    )
+    subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
     try:
         follow_steps(training, subject, features, arguments)
     except KeyboardInterrupt:

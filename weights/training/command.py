@@ -20,9 +20,8 @@ from tqdm import tqdm
 from weights.memory import keep_freed_memory
 from weights.training.data import BadPictures, load_pictures, smallest_width
 from weights.training.faces import SHAPE_DIM, fit_faces, load_landmarks
-from weights.training.features import Features, FeaturesMissing
+from weights.training.features import FeaturesMissing
 from weights.training.files import BadCheckpoint
-from weights.training.look import Look
 from weights.training.pictures import fit_pictures
 from weights.training.train import Subject
 
@@ -108,27 +107,20 @@ def load_subject(
     z_dim: int,
     codes: dict[str, Tensor] | None,
     device: torch.device,
-    features: Features | None = None,
-    look: int = 0,
 ) -> Subject:
-    """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given.
-
-    `look` of the numbers of new codes, or where those of the checkpoint lack them, are told by `features`.
-    """
+    """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given."""
     if codes is not None and ("codes/mean" in codes) == bool(landmarks):
         raise BadCheckpoint(f"the training was begun {'without' if landmarks else 'with'} --landmarks: go on so")
     known = sum(tensor.shape[1] for name, tensor in (codes or {}).items() if name.endswith("/down"))
-    known += look if landmarks and codes and not Look.of_tensors(codes) else 0
     if codes and known != z_dim - 1:
         raise BadCheckpoint(f"the training was begun with codes of {known} numbers: go on with --z-dim {known + 1}")
-    if landmarks and not codes and z_dim - 1 - look <= SHAPE_DIM:
-        raise BadCheckpoint(f"shape takes {SHAPE_DIM} numbers of z, the look {look}: go on with a larger --z-dim")
+    if landmarks and not codes and z_dim - 1 <= SHAPE_DIM:
+        raise BadCheckpoint(f"shape takes {SHAPE_DIM} numbers of z: go on with a larger --z-dim")
     if not landmarks:
         return fit_pictures(load_pictures(data, resolution).to(device), z_dim, codes)
     sharp = 2 * resolution if smallest_width(data) >= 2 * resolution else resolution
     pictures = load_pictures(data, sharp).to(device)
-    points = load_landmarks(landmarks, len(pictures))
-    return fit_faces(pictures, points, z_dim, codes, resolution=resolution, look_dim=look, features=features)
+    return fit_faces(pictures, load_landmarks(landmarks, len(pictures)), z_dim, codes, resolution=resolution)
 
 
 def means(steps: list[dict[str, float]]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from weights.training.command import (
 )
 from weights.training.features import Features, load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
-from weights.training.growth import enlarged, lengthened_by
+from weights.training.growth import enlarged
 from weights.training.train import Subject, map_distance, resized
 from weights.trunk import Trunk
 
@@ -178,7 +178,6 @@ def run(arguments: Arguments) -> None:
         generator.network.config.z_dim,
         load_codes(checkpoint),
         device,
-        features,
     )
     encoder = begun(arguments, generator, features)
     channels_last(encoder)
@@ -195,13 +194,10 @@ def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encode
         return encoder
     earlier = read_safetensors(arguments.init)[0]
     try:
-        # Of a generator grown since: new rows come last and begin with no offset, and of z nothing new is said.
+        # Of a generator grown since: new rows come last and begin with no offset.
         for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
             if name in earlier:
                 earlier[name] = enlarged(earlier[name], fresh.detach(), name)
-        for name in ("z.weight", "z.bias"):
-            if name in earlier and len(earlier[name]) < encoder.z.out_features:
-                earlier[name] = lengthened_by(earlier[name], encoder.z.out_features, 0)
         encoder.load_state_dict(earlier)
     except RuntimeError as error:
         raise BadCheckpoint(f"{arguments.init} is no encoder for this generator: leave --init out") from error

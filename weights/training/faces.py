@@ -1,6 +1,6 @@
 """Pictures of faces whose landmarks are known: drawn in shapes that they never had.
 
-z = [shape code | appearance code | look | constant], and the target is the picture warped to that shape. So shape is a
+z = [shape code | appearance code | constant], and the target is the picture warped to that shape. So shape is a
 direction of its own in W, over a wider range than the pictures have.
 """
 
@@ -16,14 +16,10 @@ from torch import Tensor
 from weights.prior import lengthened
 from weights.stylegan2 import StyleGAN2
 from weights.training.data import BadPictures, Mirrored
-from weights.training.features import Features
-from weights.training.look import fit_look
 from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_shapes, grid, shapeless, warped
 from weights.training.train import COARSE, Targets, resized
-from weights.training.variety import pooled
 
 SHAPE_DIM = 40  # of z
-LOOKED_AT = 128  # px: the size at which features tell the look
 FACE_WEIGHT = 4.0  # how much more a pixel between brows and chin counts than one of the background
 
 
@@ -34,7 +30,7 @@ class Faces:
     pictures: Mirrored  # at the training's resolution or, so that warps stay sharp, at twice that
     shapes: Shapes  # of all
     codes: FaceCodes
-    appearance: Tensor  # codes [2n, k], and looks if there are
+    appearance: Tensor  # codes [2n, k]
     weight: Tensor  # of each pixel, [R, R], 1 in the mean, on the device of the training
 
     @property
@@ -127,13 +123,10 @@ def fit_faces(
     *,
     resolution: int | None = None,
     shape_dim: int = SHAPE_DIM,
-    look_dim: int = 0,
-    features: Features | None = None,
 ) -> Faces:
     """Faces of uint8 pictures [n, 3, S, S] with points [n, 68, 2], to be drawn at `resolution`, S by default.
 
-    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted. Where `look_dim` of their numbers
-    are to be of the look, or those of `codes` have one, `features` tell it.
+    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted.
     """
     shapes, both = fit_shapes(points), Mirrored(pictures)
     known = FaceCodes.of_tensors(codes) if codes else None
@@ -143,19 +136,9 @@ def fit_faces(
     shape = known.shape if known else fit_basis(drawn, shape_dim)
     mean = shape.mean.view(68, 2)
     small = both.thumbnails(lambda images, index: shapeless(images, shapes.points[index].to(images), mean.to(images)))
-    appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim - look_dim)
-    codes_of = appearance.encode(small)
-    look = known.look if known else None
-    if look or look_dim:
-        if features is None:
-            raise ValueError("codes that say the look need the features that tell it")
-        maps = both.thumbnails(lambda images, _: pooled(features(resized(images, LOOKED_AT))))
-        others = torch.cat([shape.encode(shapes.points), codes_of], 1)
-        sizes = [m.shape[1] for m in features(both.images(torch.arange(1)))]
-        look = look or fit_look(maps, sizes, others, look_dim)
-        codes_of = torch.cat([codes_of, look.encode(maps, others)], 1)
+    appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim)
     weight = face_map(mean, resolution or pictures.shape[-1]).to(pictures.device)
-    return Faces(both, shapes, FaceCodes(shape, appearance, look), codes_of, weight)
+    return Faces(both, shapes, FaceCodes(shape, appearance), appearance.encode(small), weight)
 
 
 def face_map(mean: Tensor, size: int) -> Tensor:

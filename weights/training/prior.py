@@ -27,9 +27,7 @@ from weights.training.command import (
     set_up,
     told,
 )
-from weights.training.features import load_features
 from weights.training.files import export, load_codes, load_network, prior_path, save_prior
-from weights.training.look import Look
 from weights.training.train import follow
 
 Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, k]
@@ -161,9 +159,8 @@ def run(arguments: Arguments) -> None:
     checkpoint = checkpoint_in(arguments.run)
     average, codes = load_network(checkpoint), load_codes(checkpoint)
     z_dim = average.config.z_dim
-    features = load_features() if Look.of_tensors(codes) else None
     size, device = average.config.img_resolution, chosen_device("cpu")
-    subject = load_subject(arguments.data, arguments.landmarks, size, z_dim, codes, device, features)
+    subject = load_subject(arguments.data, arguments.landmarks, size, z_dim, codes, device)
     prior, config = Prior(z_dim, arguments.config.layers), arguments.config
     steps = train_prior(prior, subject.draw_codes, config)
     try:

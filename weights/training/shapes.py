@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weights.training.look import Look
-
 THUMBNAIL = 32  # px
 FLOW = 48  # px: the grid on which splines are evaluated; finer than that they are smooth
 SMOOTH = 1e-4  # of the spline: lets points that meet in one shape part in the other without a fold
@@ -235,20 +233,24 @@ def grid(size: int, device: torch.device | str = "cpu") -> Tensor:
 
 @dataclass(frozen=True)
 class FaceCodes:
-    """[shape code | appearance code | look], white over the training pictures and their new shapes."""
+    """[shape code | appearance code], white over the training pictures and their new shapes."""
 
     shape: Basis  # of shapes as `Shapes.redrawn` makes them
     appearance: Basis  # of thumbnails of pictures warped to `shape.mean`
-    look: Look | None = None  # of whole pictures, in their own shapes
+
+    def encode(self, pictures: Tensor, points: Tensor) -> Tensor:
+        """Pictures [n, 3, R, R] in [-1, 1] with points [n, 68, 2] -> codes [n, k]."""
+        return torch.cat([self.shape.encode(points), self.appearance.encode(self.shapeless(pictures, points))], 1)
+
+    def shapeless(self, pictures: Tensor, points: Tensor) -> Tensor:
+        return shapeless(pictures, points, self.shape.mean.view(68, 2))
 
     def tensors(self) -> dict[str, Tensor]:
-        known = self.shape.tensors("codes/shape") | self.appearance.tensors("codes/appearance")
-        return known | (self.look.tensors() if self.look else {})
+        return self.shape.tensors("codes/shape") | self.appearance.tensors("codes/appearance")
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> FaceCodes:
-        shape, appearance = (Basis.of_tensors(tensors, f"codes/{name}") for name in ("shape", "appearance"))
-        return cls(shape, appearance, Look.of_tensors(tensors))
+        return cls(Basis.of_tensors(tensors, "codes/shape"), Basis.of_tensors(tensors, "codes/appearance"))
 
 
 def shapeless(pictures: Tensor, points: Tensor, mean: Tensor) -> Tensor:

@@ -56,8 +56,6 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
-    likeness: float = 0.0
-    """Weight of how unlike its picture what is drawn from a code is, after `warm`; 1 is too much without a look."""
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
@@ -117,7 +115,7 @@ class Training:
     heads: Discriminator
     adam: torch.optim.Adam
     heads_adam: torch.optim.Adam
-    variety: Variety | None  # where the config gives it, or likeness, a weight
+    variety: Variety | None  # where the config gives it a weight
     step: int = 0
     drawn: int = 0  # pictures, all runs together
 
@@ -147,7 +145,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    variety = Variety(channels).to(device) if config.variety or config.likeness else None
+    variety = Variety(channels).to(device) if config.variety else None
     return Training(generator, average, heads, adam, heads_adam, variety)
 
 
@@ -233,9 +231,7 @@ def step(
             with fast:
                 real, drawn = (from_afar(x, features, config) for x in (targets.images, images))
             losses["variety"] = training.variety(real, drawn, rng)
-            own = coded // 2  # of those, which are of codes
-            losses["likeness"] = training.variety.likeness([m[:own] for m in real], [m[:own] for m in drawn])
-            weights |= {"variety": config.variety, "likeness": config.likeness}
+            weights["variety"] = config.variety
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}

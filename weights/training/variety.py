@@ -51,14 +51,6 @@ class Variety(nn.Module):
         directions = torch.randn(axes.shape[1], SLICES, generator=rng).to(axes)
         return distance(points, at, known, pictures, axes @ directions)
 
-    def likeness(self, real: list[Tensor], drawn: list[Tensor]) -> Tensor:
-        """How far drawn maps are from those of the pictures that they were to be, in the same variances: a scalar.
-
-        0 until the axes are known. A code says much of what pixels of 32 px do not show: curls, beards, collars.
-        """
-        missed = (pooled(drawn) - pooled(real)) @ self.get_buffer("axes")
-        return missed.square().mean()
-
 
 def whitening(points: Tensor, sizes: list[int], k: int) -> Tensor:
     """The k strongest axes [d, k] of points [n, d], along which they vary by one; of its `sizes`, each counts alike."""
