@@ -124,5 +124,8 @@ def load_subject(
 
 
 def means(steps: list[dict[str, float]]) -> dict[str, Any]:
-    """The mean losses of some steps, for bar and log."""
-    return {name: round(sum(step.get(name, 0.0) for step in steps) / len(steps), 4) for name in steps[-1]}
+    """The mean losses of some steps, for bar and log; each of the steps that have it."""
+    values: dict[str, list[float]] = {}
+    for name, value in (item for step in steps for item in step.items()):
+        values.setdefault(name, []).append(value)
+    return {name: round(sum(some) / len(some), 4) for name, some in values.items()}
