@@ -22,14 +22,13 @@ from torch import Tensor
 from weights import load_generator, save_generator
 from weights.generator import axes_of
 from weights.prior import Prior
-from weights.stylegan2 import StyleGAN2, StyleGAN2Config, Synthesis
+from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
 from weights.training.command import has_compiler, load_subject, means
 from weights.training.data import BadPictures, load_pictures, to_float
 from weights.training.discriminator import Discriminator, heads_loss
-from weights.training.drawing import CELL, draw_crops, draw_stages
 from weights.training.faces import Faces, fit_faces, load_landmarks
 from weights.training.files import (
     BadCheckpoint,
@@ -57,7 +56,7 @@ from weights.training.train import (
     Training,
     averaged_distance,
     begin,
-    corners,
+    draw_stages,
     frame,
     generator_step,
     latents,
@@ -418,81 +417,9 @@ def test_a_training_beyond_the_size_of_the_features_goes_on(faces: Faces) -> Non
 def test_what_is_drawn_in_parts_is_what_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     synthesis, ws = StyleGAN2(SMALL).synthesis, torch.randn(5, SMALL.num_ws, SMALL.w_dim)
-    monkeypatch.setattr("weights.training.drawing.AT_ONCE", 2)
+    monkeypatch.setattr("weights.training.train.AT_ONCE", 2)
     for ours, at_once in zip(draw_stages(synthesis, ws), synthesis.images(ws), strict=True):
         assert torch.allclose(ours, at_once, atol=1e-5)
-
-
-def noisy(resolution: int) -> Synthesis:
-    """One of a few channels, all of whose layers add noise."""
-    torch.manual_seed(0)
-    synthesis = StyleGAN2(StyleGAN2Config(resolution, 12, 16, 2, channel_base=4 * resolution, channel_max=8)).synthesis
-    with torch.no_grad():
-        for name, p in synthesis.named_parameters():
-            if name.endswith("noise_strength"):
-                p.fill_(0.3)
-    return synthesis
-
-
-@pytest.mark.parametrize("resolution", [128, 256])
-def test_a_crop_is_drawn_as_it_is_in_the_picture(resolution: int) -> None:
-    synthesis, ws = noisy(resolution), torch.randn(2, 2 * (resolution.bit_length() - 2), 16)
-    with torch.no_grad():
-        whole = synthesis(ws)
-        size = resolution // 2
-        for left, top in corners(torch.tensor([[0, 0], [0.33, 0.62], [0.5, 0.71], [1, 1]]), resolution, size):
-            assert left % CELL == top % CELL == 0
-            drawn = draw_crops(synthesis, ws, top, left, size)
-            torch.testing.assert_close(drawn, whole[..., top : top + size, left : left + size])
-
-
-def test_of_crops_the_finest_three_blocks_learn() -> None:
-    synthesis = noisy(64)
-    ws = torch.randn(2, 10, 16, requires_grad=True)
-    draw_crops(synthesis, ws, 8, 16, 32).square().sum().backward()
-    learning = {name.split(".")[0] for name, p in synthesis.named_parameters() if p.grad is not None}
-    assert learning == {"b16", "b32", "b64"}
-
-
-def test_all_steps_but_some_are_of_crops(faces: Faces) -> None:
-    """From when the generator learns on, and where pictures are larger than features see."""
-    config = replace(QUICK, warm=0, heads_alone=8, ramp=4, near=3, feature_size=8, full_half_life=1e-3)
-
-    def features(images: Tensor) -> list[Tensor]:
-        return toy_features(F.interpolate(images, scale_factor=2))
-
-    torch.manual_seed(0)
-    training = begin(StyleGAN2(SMALL), features, config)
-    blocks = [f"b{size}" for size in (4, 8, 16)]
-
-    def weights_of() -> list[Tensor]:
-        return [training.generator.synthesis.get_submodule(b).torgb.weight.detach().clone() for b in blocks]
-
-    kinds, before = [], weights_of()
-    for losses in train(training, faces, features, config, 7 * config.batch):
-        kinds.append("heads alone" if losses.keys() == {"heads"} else "near" if "near" in losses else "whole")
-        now = weights_of()
-        moved = [not torch.equal(a, b) for a, b in zip(now, before, strict=True)]
-        assert moved == [kinds[-1] != "heads alone"] * 3
-        before = now
-    assert kinds == ["heads alone", "heads alone", "near", "whole", "near", "near", "whole"]
-    assert "near" not in trained(begun(QUICK), faces, 4)[0]
-
-
-def test_crops_are_of_pictures_as_they_are(faces: Faces) -> None:
-    targets = faces.draw(6, torch.Generator().manual_seed(0), natural=True)
-    index = torch.randint(len(faces.pictures), (6,), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(targets.images, faces.pictures.images(index))
-    torch.testing.assert_close(targets.z[:, :6], faces.codes.shape.encode(faces.shapes.points[index]))
-    assert torch.equal(targets.z, targets.fine)
-
-
-def test_crops_are_judged_by_the_heads_of_the_last_view() -> None:
-    heads = Discriminator([6, 6, 6, 6], views=2).eval()
-    one, other = torch.randn(2, 2, 3, 32, 32)
-    by_turns = torch.stack([one, other], 1).flatten(0, 1)  # the first view's picture, then the last's
-    for mixed, near in zip(heads(*given(by_turns)), heads(*given(other), near=True), strict=True):
-        torch.testing.assert_close(mixed[-2:], near)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")

@@ -9,7 +9,7 @@ and its output instead of the weight: the same product with one shared weight, s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -117,8 +117,7 @@ class SynthesisLayer(ModulatedConv):
         self.register_buffer("noise_const", torch.randn(resolution, config.width(resolution)))
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
-        """x [n, I, h, w] -> [n, O, H, W]; of a part of the layer's map, `noise` is that part of the layer's."""
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = self.affine(w)  # [n, I]
         demodulate = (style.square() @ self.weight.square().sum([2, 3]).T + 1e-8).rsqrt()  # [n, O]
         x = x * style[:, :, None, None]
@@ -128,14 +127,14 @@ class SynthesisLayer(ModulatedConv):
         else:
             x = F.conv2d(x, self.weight, padding=1)
         # The gain goes through a leaky ReLU. With bfloat16, x stays as narrow as it came.
-        scale, added = (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None], self.added(noise).to(x.dtype)
+        scale, added = (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None], self.added().to(x.dtype)
         # One pass over x; of bfloat16 two, for there addcmul takes five times as long where channels are few.
         x = torch.addcmul(added, x, scale) if x.dtype == torch.float32 else x * scale + added
         return clamped(F.leaky_relu(x, 0.2), self.clamp)
 
-    def added(self, noise: Tensor | None = None) -> Tensor:
+    def added(self) -> Tensor:
         """Noise and bias, with the gain [O, H, W], laid channels last: so they add fastest."""
-        noise = (self.noise_const if noise is None else noise) * (self.noise_strength * LRELU_GAIN)
+        noise = self.noise_const * (self.noise_strength * LRELU_GAIN)
         return (noise[:, :, None] + self.bias * LRELU_GAIN).permute(2, 0, 1)
 
 
@@ -169,27 +168,12 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(n_out, n_out, config, resolution, up=False)
         self.torgb = ToRGB(n_out, config)
 
-    @property
-    def convolutions(self) -> list[SynthesisLayer]:
-        return [self.conv1] if self.first else [self.conv0, self.conv1]
-
-    def features(self, x: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None] = (None, None)) -> Tensor:
-        """The block's output x [n, C, R, R], from the last block's and the rows of the block's convolutions.
-
-        Of a part of the last block's output, `noise` is that part of each convolution's.
-        """
+    def features(self, x: Tensor | None, ws: Tensor) -> Tensor:
+        """The block's output x [n, C, R, R], from the last block's and the rows of the block's convolutions."""
         if x is None:
             x = self.const.expand(len(ws), -1, -1, -1)
             return self.conv1(x, ws[:, 0])
-        return self.conv1(self.conv0(x, ws[:, 0], noise[0]), ws[:, 1], noise[1])
-
-    def drawn(
-        self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None] = (None, None)
-    ) -> tuple[Tensor, Tensor]:
-        """`features`, and the picture [n, 3, R, R] up to here, from the last block's and all the block's rows."""
-        x = self.features(x, ws, noise)
-        rgb = self.torgb(x, ws[:, -1])
-        return x, rgb if image is None else upsample(image, self.resample_filter) + rgb
+        return self.conv1(self.conv0(x, ws[:, 0]), ws[:, 1])
 
 
 class Synthesis(nn.Module):
@@ -209,8 +193,10 @@ class Synthesis(nn.Module):
         """What is drawn up to each block, coarse to fine, [n, 3, R, R]; the last is the picture."""
         x: Tensor | None = None
         image: Tensor | None = None
-        for block, rows in self.blocks(ws):
-            x, image = block.drawn(x, image, rows)
+        for block, rows in self._blocks(ws):
+            x = block.features(x, rows)
+            rgb = block.torgb(x, rows[:, -1])
+            image = rgb if image is None else upsample(image, block.resample_filter) + rgb
             yield squared(image)
 
     def stages(self, ws: Tensor) -> tuple[Tensor, ...]:
@@ -220,7 +206,7 @@ class Synthesis(nn.Module):
     def features(self, ws: Tensor, resolution: int) -> Tensor:
         """The output [n, C, R, R] of block `resolution`; nothing behind it and no picture is computed."""
         x: Tensor | None = None
-        for block, rows in self.blocks(ws):
+        for block, rows in self._blocks(ws):
             x = block.features(x, rows)
             if x.shape[-2] == resolution:
                 return squared(x)
@@ -231,7 +217,7 @@ class Synthesis(nn.Module):
         modules = [self.get_submodule(f"b{r}").named_children() for r in self.resolutions if r <= resolution]
         return [layer for block in modules for _, layer in block if isinstance(layer, SynthesisLayer)]
 
-    def blocks(self, ws: Tensor) -> list[tuple[SynthesisBlock, Tensor]]:
+    def _blocks(self, ws: Tensor) -> list[tuple[SynthesisBlock, Tensor]]:
         """Each block with its rows; a block's RGB row is the next block's first row."""
         blocks, row = [], 0
         for resolution in self.resolutions:

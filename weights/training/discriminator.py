@@ -38,11 +38,7 @@ class Discriminator(nn.Module):
         self.heads = nn.ModuleList(head() for _ in range(views) for _ in channels)
         self.grain = grain_head()
 
-    def forward(self, maps: list[Tensor], images: Tensor, near: bool = False) -> list[Tensor]:
-        """`near`: all are of the last view."""
-        if near:
-            last = self.heads[-len(maps) :]
-            return [*(head(x) for head, x in zip(last, self.mixed(maps), strict=True)), self.grain(images)]
+    def forward(self, maps: list[Tensor], images: Tensor) -> list[Tensor]:
         logits = [
             torch.cat([self.heads[len(maps) * view + i](x[view :: self.views]) for view in range(self.views)])
             for i, x in enumerate(self.mixed(maps))

@@ -41,17 +41,13 @@ class Faces:
     def moving(self) -> int:
         return self.codes.shape.down.shape[1]
 
-    def draw(self, n: int, rng: torch.Generator, natural: bool = False) -> Targets:
+    def draw(self, n: int, rng: torch.Generator) -> Targets:
         """Pictures, every other one with a new shape; the fine rows may come from yet another shape.
 
         The even get one, which `train.views` shows whole. A warp stretches hair and skin, and what is sharp should be
         learned from pictures as they are.
         """
         index = torch.randint(len(self.pictures), (n,), generator=rng)
-        if natural:
-            images, codes = self.natural(index)
-            z = lengthened(codes).to(images)
-            return Targets(images, z, z)
         images, points = self.pictures.images(index), self.shapes.points[index]
         new = self._new_shapes(points, rng)
         # Between pixels no finer than those asked for, bilinear sampling blurs, and the discriminator would ask for it.

@@ -29,7 +29,7 @@ class Pictures:
     weight: Tensor  # [1, 1]: all pixels count the same
     moving: int | None = None
 
-    def draw(self, n: int, rng: torch.Generator, natural: bool = False) -> Targets:
+    def draw(self, n: int, rng: torch.Generator) -> Targets:
         index = torch.randint(len(self.pictures), (n,), generator=rng)
         images = self.pictures.images(index)
         z = lengthened(self.codes[index]).to(images)

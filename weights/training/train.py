@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,10 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weights.precision import channels_last
-from weights.stylegan2 import StyleGAN2
+from weights.stylegan2 import StyleGAN2, Synthesis
 from weights.training.augment import draw_augmentation
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
-from weights.training.drawing import CELL, crop, draw_crops, draw_stages, in_parts
 from weights.training.features import Features
 from weights.training.variety import Variety
 
@@ -31,6 +31,7 @@ FRAME = 4  # pixels
 COARSE_SIZES = 8, 16, 32  # px
 FINE_SHARE = 0.1  # of the gradient of the distance at those: how much of it the finer blocks take part in
 COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
+AT_ONCE = 8  # pictures drawn at once by a CPU, whose caches do not hold more
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,6 @@ class TrainConfig:
     w_avg_decay: float = 0.998  # a step, of the mean latent
     feature_size: int = 128  # px at which features compare; smaller pictures are enlarged, larger ones see `views`
     bfloat16: bool = False  # twice as fast where the hardware has it (recent GPUs), slower elsewhere
-    near: int = 0
-    """Of so many steps all but one draw and see crops alone, of pictures larger than features see: three times as many
-    of them in the same time, from which the finest three blocks learn."""
     compiled: bool = False  # the generator draws a quarter faster, a minute later, where there is a C++ compiler
     seed: int = 0
 
@@ -91,11 +89,8 @@ class Subject(Protocol):
         """How many of a code's first numbers say how a picture moves, and not what is in it; None: unknown."""
         ...
 
-    def draw(self, n: int, rng: torch.Generator, natural: bool = False) -> Targets:
-        """n targets on the device of the pictures; randomness from `rng`, which is the CPU's.
-
-        `natural`: pictures as they are. Else some may be changed, so that more is learned of what codes mean.
-        """
+    def draw(self, n: int, rng: torch.Generator) -> Targets:
+        """n targets on the device of the pictures; randomness from `rng`, which is the CPU's."""
         ...
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
@@ -173,13 +168,8 @@ def train(
     """
     while training.drawn < until:
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
-        near = is_near(training, config)
-        targets = subject.draw(config.batch, rng, natural=near)
         with torch.enable_grad():
-            if near:
-                losses = near_step(training, targets, features, config, rng)
-            else:
-                losses = step(training, targets, subject.weight, features, config, rng)
+            losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng)
         training.step += 1
         training.drawn += config.batch
         if not math.isfinite(sum(losses.values())):
@@ -220,8 +210,12 @@ def step(
     losses = {
         "full": (missed * weight).mean(),
         "frame": torch.cat([edge.flatten() for edge in frame(missed)]).mean(),
-        "coarse": coarse_distance(small[:coded], targets.images[:coded]),
-        "features": features_distance(ours, theirs, coded),
+        "coarse": torch.stack(
+            [averaged_distance(small[:coded], targets.images[:coded], size) for size in COARSE_SIZES]
+        ).mean(),
+        "features": torch.stack(
+            [map_distance(a[:coded], b[:coded]) for a, b in zip(ours.maps, theirs.maps, strict=True)][:3]
+        ).sum(),
     }
     weights = {
         "full": 0.5 ** (max(since, 0) / config.full_half_life),
@@ -238,55 +232,21 @@ def step(
                 real, drawn = (from_afar(x, features, config) for x in (targets.images, images))
             losses["variety"] = training.variety(real, drawn, rng)
             weights["variety"] = config.variety
-        weights["adversarial"] = adversarial_weight(training, config)
+        weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
-def is_near(training: Training, config: TrainConfig) -> bool:
-    """Whether the next step is one of crops alone."""
-    teaching = training.drawn >= config.warm + config.heads_alone
-    larger = views_of(training.generator.config.img_resolution, config) > 1
-    return bool(config.near) and teaching and larger and training.step % config.near > 0
+def draw_stages(synthesis: Synthesis, ws: Tensor, compiled: bool = False) -> Iterator[Tensor]:
+    """What each block draws of latents, coarse to fine."""
+    draw = compiled_stages(synthesis) if compiled else synthesis.stages
+    parts = [draw(part) for part in (ws.split(AT_ONCE) if ws.device.type == "cpu" else (ws,))]
+    return (torch.cat(images) for images in zip(*parts, strict=True))
 
 
-def near_step(
-    training: Training, targets: Targets, features: Features, config: TrainConfig, rng: torch.Generator
-) -> dict[str, float]:
-    """One step of crops as large as features see, for which no more than those is drawn."""
-    device, size = targets.images.device, config.feature_size
-    fast = torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
-    coded = round(config.batch * (1 - config.random_share))
-    with torch.no_grad():
-        ws = latents(training.generator, targets, coded, config, rng)
-    changed = draw_augmentation(config.batch, rng, device, config.augmentation)
-    crops, asked = [], []
-    for some, images in zip(in_parts(ws), in_parts(targets.images), strict=True):
-        [[left, top]] = corners(torch.rand(1, 2, generator=rng), images.shape[-1], size)
-        with fast:
-            crops.append(draw_crops(training.generator.synthesis, some, top, left, size, config.compiled))
-        asked.append(crop(images, top, left, size))
-    drawn, real = torch.cat(crops).float(), torch.cat(asked)
-    with fast:
-        ours = seen(features, changed(drawn))
-        with torch.no_grad():
-            theirs = seen(features, changed(real))
-        losses = {
-            "heads": heads_step(training, theirs, ours, config, near=True),
-            "adversarial": drawn_loss(training.heads(*ours, near=True)),
-        }
-    cells = COARSE_SIZES[-1] * size // targets.images.shape[-1]
-    losses |= {
-        "near": averaged_distance(drawn[:coded], real[:coded], cells),
-        "features": features_distance(ours, theirs, coded),
-    }
-    weights = {
-        "adversarial": adversarial_weight(training, config),
-        "near": FINE_SHARE * config.coarse_weight,
-        "features": config.feature_weight,
-    }
-    generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
-    return {name: float(value.detach()) for name, value in losses.items()}
+@cache
+def compiled_stages(synthesis: Synthesis) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return torch.compile(synthesis.stages, dynamic=False)
 
 
 def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainConfig, rng: torch.Generator) -> Tensor:
@@ -339,13 +299,9 @@ def views(images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
     out = resized(images, size)
     if width <= size:
         return out
-    near = [crop(image, y, x, size) for image, (x, y) in zip(images, corners(at, width, size), strict=True)]
+    corners = (at * width - size / 2).round().clamp(0, width - size).long().tolist()
+    near = [image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, corners, strict=True)]
     return torch.stack([near[i] if i % 2 else out[i] for i in range(len(out))])
-
-
-def corners(at: Tensor, width: int, size: int) -> list[list[int]]:
-    """Where (x, y) crops begin that have their centres `at` [n, 2] in [0, 1] of the width, or as near as they can."""
-    return (CELL * ((at * width - size / 2) / CELL).round()).clamp(0, width - size).long().tolist()
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -354,11 +310,6 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] > size:
         return F.interpolate(images, size=(size, size), mode="area")
     return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
-
-
-def adversarial_weight(training: Training, config: TrainConfig) -> float:
-    since = training.drawn - config.warm - config.heads_alone
-    return config.adversarial * min(1.0, since / config.ramp)
 
 
 def mostly_of(stage: Tensor, images: Tensor) -> Tensor:
@@ -370,15 +321,6 @@ def mostly_of(stage: Tensor, images: Tensor) -> Tensor:
     whole = resized(images, stage.shape[-1])
     coarse = stage + (whole - stage).detach()
     return coarse.lerp(whole, FINE_SHARE)
-
-
-def coarse_distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    return torch.stack([averaged_distance(ours, theirs, size) for size in COARSE_SIZES]).mean()
-
-
-def features_distance(ours: Seen, theirs: Seen, n: int) -> Tensor:
-    """Of the first n pictures, at the three finest scales."""
-    return torch.stack([map_distance(a[:n], b[:n]) for a, b in zip(ours.maps, theirs.maps, strict=True)][:3]).sum()
 
 
 def averaged_distance(ours: Tensor, theirs: Tensor, size: int) -> Tensor:
@@ -396,9 +338,9 @@ def map_distance(ours: Tensor, theirs: Tensor) -> Tensor:
     return (F.normalize(ours) - F.normalize(theirs)).square().sum(1).mean()
 
 
-def heads_step(training: Training, real: Seen, drawn: Seen, config: TrainConfig, near: bool = False) -> Tensor:
+def heads_step(training: Training, real: Seen, drawn: Seen, config: TrainConfig) -> Tensor:
     """Teaches the discriminator, unless it is too far ahead of the generator to be of use to it."""
-    loss = heads_loss(training.heads(*real, near=near), training.heads(*drawn.detached(), near=near))
+    loss = heads_loss(training.heads(*real), training.heads(*drawn.detached()))
     if float(loss.detach()) > config.heads_rest:
         training.heads_adam.zero_grad()
         loss.backward()
