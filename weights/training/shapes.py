@@ -238,13 +238,6 @@ class FaceCodes:
     shape: Basis  # of shapes as `Shapes.redrawn` makes them
     appearance: Basis  # of thumbnails of pictures warped to `shape.mean`
 
-    def encode(self, pictures: Tensor, points: Tensor) -> Tensor:
-        """Pictures [n, 3, R, R] in [-1, 1] with points [n, 68, 2] -> codes [n, k]."""
-        return torch.cat([self.shape.encode(points), self.appearance.encode(self.shapeless(pictures, points))], 1)
-
-    def shapeless(self, pictures: Tensor, points: Tensor) -> Tensor:
-        return shapeless(pictures, points, self.shape.mean.view(68, 2))
-
     def tensors(self) -> dict[str, Tensor]:
         return self.shape.tensors("codes/shape") | self.appearance.tensors("codes/appearance")
 
