@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -135,12 +134,6 @@ def begun(config: TrainConfig = QUICK) -> Training:
 
 def trained(training: Training, subject: Subject, until: int, config: TrainConfig = QUICK) -> list[dict[str, float]]:
     return list(train(training, subject, toy_features, config, until))
-
-
-def small_arguments(data: Path, out: Path, **other: Any) -> command.Arguments:
-    """Of a training of eight pictures of a network like SMALL."""
-    shape = {"resolution": 16, "z_dim": 12, "w_dim": 16, "channel_base": 128, "channel_max": 16}
-    return command.Arguments(data, out, until=8, device="cpu", config=QUICK, **(shape | other))
 
 
 def write_pictures(folder: Path, pictures: Tensor) -> Path:
@@ -726,8 +719,19 @@ def test_the_command_trains_stops_and_goes_on(
     monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     export(StyleGAN2(SMALL), tmp_path / "init.safetensors", Prior(12))
     np.savez(tmp_path / "landmarks.npz", points=points.numpy())
-    folder = write_pictures(tmp_path / "pictures", pictures)
-    arguments = small_arguments(folder, tmp_path / "out", init=tmp_path / "init.safetensors")
+    arguments = command.Arguments(
+        data=write_pictures(tmp_path / "pictures", pictures),
+        out=tmp_path / "out",
+        init=tmp_path / "init.safetensors",
+        resolution=16,
+        until=8,
+        z_dim=12,
+        w_dim=16,
+        channel_base=128,
+        channel_max=16,
+        device="cpu",
+        config=QUICK,
+    )
     command.run(arguments)
     command.run(replace(arguments, until=16))
     log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]

@@ -66,11 +66,6 @@ class Faces:
         new = self._new_shapes(self.shapes.points[index], rng)
         return torch.cat([self.codes.shape.encode(new), self.appearance[index]], 1)
 
-    def natural(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [n, 3, R, R] of number `index` as they are, and their codes [n, z_dim - 1], on the CPU."""
-        shape = self.codes.shape.encode(self.shapes.points[index])
-        return resized(self.pictures.images(index), self.resolution), torch.cat([shape, self.appearance[index]], 1)
-
     def _new_shapes(self, points: Tensor, rng: torch.Generator) -> Tensor:
         """Points [n, 68, 2] of faces as they are to be drawn."""
         new = points.clone()
@@ -85,9 +80,10 @@ class Faces:
         """codes: pictures; from their codes; in other shapes; with only the coarse rows of those. moves: one
         appearance, shape components 1..8 at -2, 0, 2."""
         index = self.pictures.some(8)
-        images, own = self.natural(index)
-        new = self.shapes.redrawn(self.shapes.points[index], torch.Generator().manual_seed(1))
-        other = torch.cat([self.codes.shape.encode(new), self.appearance[index]], 1)
+        images = resized(self.pictures.images(index), self.resolution)
+        points, appearance = self.shapes.points[index], self.appearance[index]
+        new = self.shapes.redrawn(points, torch.Generator().manual_seed(1))
+        own, other = (torch.cat([self.codes.shape.encode(shape), appearance], 1) for shape in (points, new))
         moved = own[1].repeat(3, 8, 1)
         moved[..., : self.moving] = 0
         for component in range(8):
