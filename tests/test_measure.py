@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from weights.generator import save_generator
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import measure
+from weights.training.codec import codec_of
 from weights.training.data import BadPictures, Mirrored
 from weights.training.features import Source, load_features
 from weights.training.measure import (
     coarser,
-    codec_of,
     distinct,
     distribution_figures,
     frechet,

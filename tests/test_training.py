@@ -20,13 +20,14 @@ from torch import Tensor
 
 from weights import load_generator, save_generator
 from weights.generator import axes_of
-from weights.prior import Prior
+from weights.prior import Prior, lengthened
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
+from weights.training.codec import codec_of
 from weights.training.command import has_compiler, load_subject, means
-from weights.training.data import BadPictures, load_pictures, to_float
+from weights.training.data import BadPictures, load_pictures, to_bytes, to_float
 from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
 from weights.training.files import (
@@ -372,18 +373,43 @@ def test_what_is_coarse_is_asked_of_the_coarse_blocks_first() -> None:
     assert float(coarse) == pytest.approx(1, abs=0.02) and float(fine) == pytest.approx(FINE_SHARE, abs=0.02)
 
 
-def test_variety_reaches_the_generator(faces: Faces, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pictures_mean_reaches_the_generator(faces: Faces) -> None:
     """With all else at weight zero only it moves it."""
-    monkeypatch.setattr("weights.training.variety.FEWEST", 0)
     config = replace(QUICK, warm=0, full_half_life=1e-3, frame_weight=0, coarse_weight=0, feature_weight=0)
-    config = replace(config, adversarial=0, variety=1)
+    config = replace(config, adversarial=0, moments=1)
     training = begun(config)
     training.drawn = config.batch
     before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
     losses = trained(training, faces, 4 * config.batch, config)
-    assert all(each["variety"] > 0 for each in losses)
+    assert training.moments and training.moments.known
+    assert all(each["moments"] > 0 for each in losses)
     assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
-    assert begun(replace(config, variety=0)).variety is None
+    assert begun(replace(config, moments=0)).moments is None
+
+
+def test_random_latents_are_the_priors(faces: Faces) -> None:
+    """Where there is one; those of targets stay."""
+    training, config = begun(), replace(QUICK, mixing=0, jitter=0)
+    targets, prior = faces.draw(4, torch.Generator().manual_seed(0)), Prior(SMALL.z_dim)
+    with torch.no_grad():
+        prior.layers[-1].weight.zero_()
+        prior.layers[-1].bias.fill_(2)
+        ws = latents(training.generator, targets, 3, config, torch.Generator().manual_seed(1), prior)
+        asked = torch.cat([targets.z[:3], lengthened(torch.full((1, SMALL.z_dim - 1), 2.0))])
+        torch.testing.assert_close(ws, training.generator.mapping(asked))
+
+
+def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:
+    """And gradients reach what was drawn, as if it had not been stored."""
+    images = (torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1).requires_grad_()
+    stored = codec_of("webp:5").of_drawn(images)
+    torch.testing.assert_close(stored, to_float(codec_of("webp:5")(to_bytes(images.detach()))))
+    assert float((stored - images).detach().abs().mean()) > 0.1
+    (stored * torch.arange(16.0)).sum().backward()
+    assert images.grad is not None and torch.equal(images.grad, torch.arange(16.0).expand_as(images))
+    config = replace(QUICK, warm=0, ramp=4)
+    plain, coded = (trained(begun(c), faces, 4, c)[-1] for c in (config, replace(config, codec="webp:5")))
+    assert plain["full"] == coded["full"] and plain["heads"] != coded["heads"]
 
 
 def test_larger_pictures_are_seen_whole_and_cropped_by_turns() -> None:
@@ -476,19 +502,16 @@ def test_a_strided_depthwise_convolution_stays_in_single_precision() -> None:
     torch.testing.assert_close(mixed, conv(x.bfloat16().float()))
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    tmp_path: Path, subject: Subject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = replace(QUICK, warm=12, ramp=4, variety=1)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subject) -> None:
+    config = replace(QUICK, warm=12, ramp=4, moments=1)
     whole, first = begun(config), begun(config)
-    monkeypatch.setattr("weights.training.variety.FEWEST", 0)  # so that it asks for something at once
     trained(whole, subject, 32, config)
     trained(first, subject, 20, config)
     save_checkpoint(first, subject, tmp_path / "checkpoint.safetensors")
     second = load_checkpoint(tmp_path / "checkpoint.safetensors", SMALL, toy_features, config)
     assert (second.step, second.drawn) == (5, 20)
     trained(second, subject, 32, config)
-    for part in ("generator", "average", "heads", "variety"):
+    for part in ("generator", "average", "heads", "moments"):
         expected = getattr(whole, part).state_dict()
         torch.testing.assert_close(getattr(second, part).state_dict(), expected, atol=1e-5, rtol=1e-4)
 

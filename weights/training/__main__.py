@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
+from weights.training.codec import codec_of
 from weights.training.command import (
     checkpoint_of,
     chosen_device,
@@ -85,14 +86,17 @@ def main() -> None:
 
 def run(arguments: Arguments) -> None:
     set_up(arguments.threads, arguments.config.compiled)
+    if arguments.config.codec:
+        codec_of(arguments.config.codec)  # a mistake is told before anything is made
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     features = load_features().to(device)
     training = prepared(arguments, features, device)
+    prior = load_prior(prior_path(arguments.out))
     codes = known_codes(arguments)
     subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
     try:
-        follow_steps(training, subject, features, arguments)
+        follow_steps(training, subject, features, prior and prior.to(device), arguments)
     except KeyboardInterrupt:
         tqdm.write("stopped; the same command goes on from here")
     # After a loss that is no number nothing is saved: the last checkpoint is the one to go on from.
@@ -125,10 +129,12 @@ def known_codes(arguments: Arguments) -> dict[str, Tensor] | None:
     return next((load_codes(place) for place in places if place.exists()), None)
 
 
-def follow_steps(training: Training, subject: Subject, features: Features, arguments: Arguments) -> None:
+def follow_steps(
+    training: Training, subject: Subject, features: Features, prior: Prior | None, arguments: Arguments
+) -> None:
     """Draws the bar, writes the log, and saves now and then."""
     config, saved = arguments.config, time.monotonic()
-    steps = train(training, subject, features, config, arguments.until)
+    steps = train(training, subject, features, config, arguments.until, prior)
     log = arguments.out / "log.jsonl"
     for _ in told(steps, log, "pictures", "pic", arguments.until, config.batch, training.drawn):
         if time.monotonic() - saved > arguments.save_every:

@@ -35,6 +35,10 @@ class Mirrored:
         """make(images, their numbers) of them all, on the CPU, a few at a time."""
         return torch.cat([make(self.images(part), part).cpu() for part in torch.arange(len(self)).split(64)])
 
+    def batches(self) -> Iterator[Tensor]:
+        """The n as they are, float [k, 3, R, R] in [-1, 1], a few at a time."""
+        return map(to_float, self.pictures.split(16))
+
     def some(self, k: int) -> Tensor:
         """Numbers of k of the pictures, the same ones each time, for grids."""
         return torch.arange(k) * (len(self.pictures) // k)

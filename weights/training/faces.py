@@ -6,6 +6,7 @@ direction of its own in W, over a wider range than the pictures have.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,9 @@ class Faces:
         z = lengthened(torch.cat([shape, appearance], 1))
         fine = lengthened(torch.cat([shape.roll(1, 0), appearance], 1))
         return Targets(images, z.to(images), fine.to(images))
+
+    def batches(self) -> Iterator[Tensor]:
+        return (resized(images, self.resolution) for images in self.pictures.batches())
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         index = torch.randint(len(self.pictures), (n,), generator=rng)

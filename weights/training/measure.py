@@ -6,8 +6,8 @@ ours looks at; and, by dlib, whether samples are faces and how much they turn an
 stands what the training pictures themselves reach. Pictures are compared at the generator's resolution and rounded to
 bytes, so figures of generators of different resolutions cannot be compared with each other.
 
-Training pictures mostly come out of a lossy codec. Its traces are too weak to see, but these features see them (Parmar
-et al. 2022, arXiv 2104.11222), and no generator draws them: `--codec` puts samples through the same.
+Training pictures mostly come out of a lossy codec, of which these features see traces: `--codec` puts samples through
+the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from weights.generator import Generator
 from weights.hub import sha256_of
+from weights.training.codec import Codec, codec_of
 from weights.training.command import chosen_device, run_command
 from weights.training.data import BadPictures, Mirrored, load_pictures, to_bytes, to_float
 from weights.training.faces import load_landmarks
@@ -131,31 +131,6 @@ def run(arguments: Arguments) -> None:
         index = distinct(nearest(near[:SHOWN], real, 6)[1], len(pictures))
         sheet = neighbour_sheet(seen[FACE_PSI[0]][:SHOWN], index, mirrored)
         Image.fromarray(sheet).save(arguments.out / "neighbours.png")
-
-
-@dataclass(frozen=True)
-class Codec:
-    """A lossy one, of Pillow's."""
-
-    format: str
-    quality: int
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """Pictures uint8 [n, 3, R, R] as they are when they have been saved and opened again."""
-        return torch.stack([self._reopened(picture) for picture in pictures])
-
-    def _reopened(self, picture: Tensor) -> Tensor:
-        file = BytesIO()
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, self.format, quality=self.quality)
-        return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
-
-
-def codec_of(text: str) -> Codec:
-    """Of "webp:92". Raises BadPictures."""
-    name, _, quality = text.partition(":")
-    if name not in ("jpeg", "webp") or not (quality.isascii() and quality.isdigit() and 1 <= int(quality) <= 100):
-        raise BadPictures(f"--codec {text} is none: take jpeg or webp with a quality of 1 to 100, as webp:92")
-    return Codec(name, int(quality))
 
 
 def coarser(features: Features, detail: int, resolution: int) -> Features:

@@ -6,6 +6,7 @@ picture i from code i, by plain regression and in minutes, draws a soft, well-pl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,9 @@ class Pictures:
         images = self.pictures.images(index)
         z = lengthened(self.codes[index]).to(images)
         return Targets(images, z, z)
+
+    def batches(self) -> Iterator[Tensor]:
+        return self.pictures.batches()
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         return self.codes[torch.randint(len(self.pictures), (n,), generator=rng)]

@@ -17,13 +17,16 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from weights.precision import channels_last
+from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, Synthesis
 from weights.training.augment import draw_augmentation
+from weights.training.codec import codec_of
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
-from weights.training.variety import Variety
+from weights.training.moments import Moments
 
 BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
 ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
@@ -49,13 +52,14 @@ class TrainConfig:
     adversarial: float = 0.3  # its weight from then on
     full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
     random_share: float = 0.25  # of each batch after `warm`: random latents, which no picture is asked of
-    random_noise: float = 0.5  # standard deviation of the noise on the codes that random latents are made of
+    random_noise: float = 0.5  # standard deviation of the noise on the codes they are made of, where there is no prior
     mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
     jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
     coarse_weight: float = 1.0  # of the L1 distance at COARSE_SIZES
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
-    variety: float = 0.0  # weight of how much less varied than the pictures what is drawn is, after `warm`
+    moments: float = 0.0  # weight of how far the mean features of random pictures are off, after `warm`
+    codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
@@ -93,6 +97,10 @@ class Subject(Protocol):
         """n targets on the device of the pictures; randomness from `rng`, which is the CPU's."""
         ...
 
+    def batches(self) -> Iterator[Tensor]:
+        """All pictures at the size that is trained, float [k, 3, R, R], a few at a time."""
+        ...
+
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         """Codes [n, z_dim - 1] as of n targets, on the CPU."""
         ...
@@ -115,7 +123,7 @@ class Training:
     heads: Discriminator
     adam: torch.optim.Adam
     heads_adam: torch.optim.Adam
-    variety: Variety | None  # where the config gives it a weight
+    moments: Moments | None  # where the config gives them a weight
     step: int = 0
     drawn: int = 0  # pictures, all runs together
 
@@ -128,7 +136,7 @@ class Training:
             "heads": self.heads,
             "heads_adam": self.heads_adam,
         }
-        return parts | ({"variety": self.variety} if self.variety else {})
+        return parts | ({"moments": self.moments} if self.moments else {})
 
 
 def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Training:
@@ -145,8 +153,8 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    variety = Variety(channels).to(device) if config.variety else None
-    return Training(generator, average, heads, adam, heads_adam, variety)
+    moments = Moments(channels).to(device) if config.moments else None
+    return Training(generator, average, heads, adam, heads_adam, moments)
 
 
 def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
@@ -159,17 +167,27 @@ def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
 
 @torch.inference_mode(False)
 def train(
-    training: Training, subject: Subject, features: Features, config: TrainConfig, until: int
+    training: Training,
+    subject: Subject,
+    features: Features,
+    config: TrainConfig,
+    until: int,
+    prior: Prior | None = None,
 ) -> Iterator[dict[str, float]]:
     """Trains until `until` pictures are drawn, yielding each step's losses; changes `training` in place.
 
+    Random latents are the prior's, on the pictures' device; without one, of pictures' codes with noise.
     Every step draws its randomness from (seed, step), so a run stopped and resumed equals one that was not.
     Raises FloatingPointError where a loss is no longer a number.
     """
+    if training.moments and not training.moments.known:
+        batches = tqdm(subject.batches(), "what the pictures are like", leave=False)
+        with bfloat16(config, subject.weight.device):
+            training.moments.learn(features, batches)
     while training.drawn < until:
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
         with torch.enable_grad():
-            losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng)
+            losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng, prior)
         training.step += 1
         training.drawn += config.batch
         if not math.isfinite(sum(losses.values())):
@@ -184,13 +202,14 @@ def step(
     features: Features,
     config: TrainConfig,
     rng: torch.Generator,
+    prior: Prior | None = None,
 ) -> dict[str, float]:
     """One step of the generator, and of the discriminator once it takes part."""
     device, since = targets.images.device, training.drawn - config.warm
     heads_only = 0 <= since < config.heads_alone
-    fast = torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
+    fast = bfloat16(config, device)
     coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
-    ws = latents(training.generator, targets, coded, config, rng)
+    ws = latents(training.generator, targets, coded, config, rng, prior)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     strength = config.augmentation
     changed = draw_augmentation(config.batch, rng, device, strength) if since >= 0 else lambda images: images
@@ -199,7 +218,8 @@ def step(
         drawn_at = draw_stages(training.generator.synthesis, ws, config.compiled)
         stages = {image.shape[-1]: image.float() for image in drawn_at}
         images = stages[targets.images.shape[-1]]
-        ours = seen(features, changed(views(images, at, config)))
+        shown = codec_of(config.codec).of_drawn(images) if config.codec else images
+        ours = seen(features, changed(views(shown, at, config)))
         with torch.no_grad():
             theirs = seen(features, changed(views(targets.images, at, config)))
     if heads_only:
@@ -227,14 +247,17 @@ def step(
         with fast:
             losses["heads"] = heads_step(training, theirs, ours, config)
             losses["adversarial"] = drawn_loss(training.heads(*ours))
-        if training.variety:
+        if training.moments:
             with fast:
-                real, drawn = (from_afar(x, features, config) for x in (targets.images, images))
-            losses["variety"] = training.variety(real, drawn, rng)
-            weights["variety"] = config.variety
+                losses["moments"] = training.moments(features(shown[coded:]))
+            weights["moments"] = config.moments
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
     return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def bfloat16(config: TrainConfig, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
 
 
 def draw_stages(synthesis: Synthesis, ws: Tensor, compiled: bool = False) -> Iterator[Tensor]:
@@ -249,12 +272,22 @@ def compiled_stages(synthesis: Synthesis) -> Callable[[Tensor], tuple[Tensor, ..
     return torch.compile(synthesis.stages, dynamic=False)
 
 
-def latents(generator: StyleGAN2, targets: Targets, coded: int, config: TrainConfig, rng: torch.Generator) -> Tensor:
+def latents(
+    generator: StyleGAN2,
+    targets: Targets,
+    coded: int,
+    config: TrainConfig,
+    rng: torch.Generator,
+    prior: Prior | None = None,
+) -> Tensor:
     """W+ [n, num_ws, w_dim]: first those of the targets, then random ones; of both, some are made of two."""
     mapping, z, n = generator.mapping, targets.z, len(targets.z)
     noise, partners = torch.randn(2 * n, z.shape[1], generator=rng).to(z).chunk(2)
     first = torch.arange(n, device=z.device)[:, None] < coded
-    free, other = z + config.random_noise * noise, z.roll(1, 0) + config.random_noise * partners
+    if prior:
+        free, other = prior(noise), prior(partners)
+    else:
+        free, other = z + config.random_noise * noise, z.roll(1, 0) + config.random_noise * partners
     ws = mapping(torch.where(first, z + config.jitter * noise, free))
     others = mapping(torch.where(first, targets.fine, other))
     with torch.no_grad():
@@ -278,11 +311,6 @@ class Seen(NamedTuple):
 
 def seen(features: Features, images: Tensor) -> Seen:
     return Seen([m.float() for m in features(images)], images)
-
-
-def from_afar(images: Tensor, features: Features, config: TrainConfig) -> list[Tensor]:
-    """Features of the images that `views` shows near, whole and unchanged."""
-    return [m.float() for m in features(resized(images[1::2], config.feature_size))]
 
 
 def views_of(resolution: int, config: TrainConfig) -> int:
