@@ -24,7 +24,6 @@ from weights import Generator, fast_copy, fast_products
 
 STEPS = 220
 COARSE = 32  # px
-RAMP_GAIN = 0.5  # dB that a drawing comes nearer while the rate falls
 FACE = (0.5, 0.525), (0.21, 0.25)
 """Where a face aligned as FFHQ lies, in shares of the side: the middle (x, y) of a bell, and how far out it is 1/e."""
 
@@ -34,7 +33,7 @@ class TuneConfig:
     """How the generator is tuned."""
 
     steps: int | None = None
-    """By default 220, and twice as many where the drawing would not come to `near`, as of curls. PTI: 350."""
+    """By default 220, and twice as many where the drawing is not `near` in time, as of curls. PTI: 350."""
     near: float = 27.0
     """Peak signal-to-noise ratio of all the picture, in dB."""
     learning_rate: float = 3e-3
@@ -113,7 +112,7 @@ def tune(
                 )
         psnr = math.inf if config.steps is not None else _psnr(image, target)  # who asks for steps gets those
         arrived = distance.item() <= config.enough and psnr >= config.near
-        if index == judged and psnr < config.near - RAMP_GAIN:
+        if index == judged and psnr < config.near:
             limit = 2 * config.planned
         # A copy, so that a step stays what it was: 11 MB embedded, 113 MB at 1024 px, under a hundredth of a step.
         weights = {
