@@ -412,6 +412,24 @@ def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:
     assert plain["full"] == coded["full"] and plain["heads"] != coded["heads"]
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--codec", "webp"], "BadPictures: --codec webp is none"),
+        (["--moments", "8", "--random-share", "0"], "take a larger --random-share"),
+    ],
+)
+def test_options_that_cannot_be_are_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], complaint: str
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["training", str(tmp_path), "--out", str(out), *options])
+    with pytest.raises(SystemExit, match=complaint):
+        command.main()
+    assert not out.exists()
+
+
 def test_larger_pictures_are_seen_whole_and_cropped_by_turns() -> None:
     images = torch.arange(3 * 64 * 64.0).view(1, 3, 64, 64).repeat(4, 1, 1, 1)
     at = torch.tensor([[0.5, 0.5], [0.0, 0.1], [0.5, 0.5], [0.75, 0.5]])  # x, y of the crops' centres

@@ -5,6 +5,7 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +87,7 @@ def main() -> None:
 
 def run(arguments: Arguments) -> None:
     set_up(arguments.threads, arguments.config.compiled)
-    if arguments.config.codec:
-        codec_of(arguments.config.codec)  # a mistake is told before anything is made
+    check(arguments.config)
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     features = load_features().to(device)
@@ -101,6 +101,14 @@ def run(arguments: Arguments) -> None:
         tqdm.write("stopped; the same command goes on from here")
     # After a loss that is no number nothing is saved: the last checkpoint is the one to go on from.
     save(training, subject, arguments.out)
+
+
+def check(config: TrainConfig) -> None:
+    """Tells a mistake before anything is made. Raises BadPictures."""
+    if config.codec:
+        codec_of(config.codec)
+    if config.moments and config.random == 0:
+        sys.exit("--moments asks something of random pictures, and there are none: take a larger --random-share")
 
 
 def prepared(arguments: Arguments, features: Features, device: torch.device) -> Training:

@@ -70,6 +70,11 @@ class TrainConfig:
     compiled: bool = False  # the generator draws a quarter faster, a minute later, where there is a C++ compiler
     seed: int = 0
 
+    @property
+    def random(self) -> int:
+        """Random pictures in a batch, after `warm`."""
+        return round(self.batch * self.random_share)
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -208,7 +213,7 @@ def step(
     device, since = targets.images.device, training.drawn - config.warm
     heads_only = 0 <= since < config.heads_alone
     fast = bfloat16(config, device)
-    coded = config.batch if since < 0 else round(config.batch * (1 - config.random_share))
+    coded = config.batch - (config.random if since >= 0 else 0)
     ws = latents(training.generator, targets, coded, config, rng, prior)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     strength = config.augmentation
