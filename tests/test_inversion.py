@@ -168,12 +168,12 @@ def test_tuning_draws_the_face_before_what_is_around_it(perceptual: Perceptual) 
     size = generator.resolution
 
     def error(face_weight: float) -> tuple[float, float]:
-        config = TuneConfig(steps=12, view=1.0, coarse_rate=1.0, face_weight=face_weight)
+        config = TuneConfig(steps=20, view=1.0, coarse_rate=1.0, face_weight=face_weight)
         last = finish(tune(generator, generator.mean_latent, target, perceptual, config))
         wrong = (generator.tuned(last.weights).render(generator.mean_latent[None]) - target).square()
         face = wrong[..., size * 3 // 8 : size * 5 // 8, size * 3 // 8 : size * 5 // 8].mean().item()
         return face, wrong[..., : size // 8, :].mean().item()
 
     (face, rim), (weighed_face, weighed_rim) = error(0.0), error(20.0)
-    assert weighed_face < 0.9 * face
+    assert weighed_face < 0.8 * face
     assert weighed_rim > rim
