@@ -104,7 +104,7 @@ def run(arguments: Arguments) -> None:
 
 
 def check(config: TrainConfig) -> None:
-    """Tells a mistake before anything is made. Raises BadPictures."""
+    """Options that cannot be, told before anything is made. Raises BadPictures, SystemExit."""
     if config.codec:
         codec_of(config.codec)
     if config.moments and config.random == 0:
