@@ -1,4 +1,4 @@
-"""The training's distance between the mean features of what is drawn and of the pictures: known answers."""
+"""Where drawings should lie to be spread as the pictures are: known answers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from weights.training.moments import REMEMBERED, Moments, pooled
+from weights.training.moments import DRAWN, NOISE, Moments, pooled, transport
 
 
-def flat_maps(values: Tensor) -> list[Tensor]:
-    """Two scales of n even pictures: [n] -> maps [n, 1, 4, 4] and, ten times as large, [n, 1, 2, 2]."""
-    return [values.view(-1, 1, 1, 1).expand(-1, 1, 4, 4), 10 * values.view(-1, 1, 1, 1).expand(-1, 1, 2, 2)]
+def maps_of(rows: Tensor) -> list[Tensor]:
+    """[n, 2] -> the maps of n even pictures at two scales, of one channel each."""
+    return [rows[:, i].view(-1, 1, 1, 1).expand(-1, 1, size, size) for i, size in ((0, 4), (1, 2))]
 
 
-def known() -> Moments:
-    """Of pictures with a mean of 2 and a standard deviation of 2, given in two parts."""
-    moments = Moments([1, 1])
+def gaussian(covariance: list[list[float]], n: int = DRAWN) -> Tensor:
+    """n points [n, 2] around 0, with exactly that covariance."""
+    points = torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points -= points.mean(0)
+    white = points @ torch.linalg.inv(torch.linalg.cholesky(points.T.cov())).T
+    return (white @ torch.linalg.cholesky(torch.tensor(covariance, dtype=torch.float64)).T).float()
+
+
+def learned(pictures: Tensor, drawn: Tensor) -> Moments:
+    moments = Moments(3, [1, 1])
     assert not moments.known
-    moments.learn(lambda images: flat_maps(images.flatten()), [torch.tensor([0.0, 2.0]), torch.tensor([4.0])])
+    moments.learn(pictures, torch.arange(3.0).repeat(DRAWN, 1), drawn)
     assert moments.known
     return moments
 
@@ -28,33 +35,59 @@ def test_features_are_pooled_over_the_picture() -> None:
     assert pooled([picture, picture[..., :2, :2]]).tolist() == [[7.5, 2.5]]
 
 
-def test_the_distance_is_of_the_means_in_the_pictures_deviations() -> None:
-    assert known()(flat_maps(torch.tensor([1.0, 5.0, 9.0]))).item() == pytest.approx(2 * ((5 - 2) / 2) ** 2)
-    assert known()(flat_maps(torch.tensor([-9.0, 13.0]))).item() == 0  # each is far off, and together they are not
+def test_what_is_spread_like_the_pictures_stays() -> None:
+    pictures = gaussian([[4.0, 3.0], [3.0, 9.0]]) + torch.tensor([5.0, -1.0])
+    moments = learned(pictures, pictures.flip(0))
+    index = torch.arange(8)
+    assert moments(maps_of(pictures.flip(0)[:8]), index).item() == pytest.approx(0, abs=1e-8)
 
 
-def test_what_was_drawn_before_is_remembered() -> None:
-    moments = known()
-    for value in (2.0, 6.0):
-        off = moments(flat_maps(torch.tensor([value])))
-    assert off.item() == pytest.approx(2 * ((4 - 2) / 2) ** 2)  # the mean of both is 4
-    for _ in range(20 * REMEMBERED):
-        off = moments(flat_maps(torch.tensor([2.0])))
-    assert off.item() == pytest.approx(0, abs=1e-6)  # and forgotten
+def test_what_lies_to_a_side_is_asked_to_move_by_that() -> None:
+    """By 4 of a deviation of 2 in the one feature of a scale."""
+    pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
+    drawn = pictures + torch.tensor([4.0, 0.0])
+    assert learned(pictures, drawn)(maps_of(drawn[:5]), torch.arange(5)).item() == pytest.approx(2**2)
 
 
-def test_the_newest_are_asked_to_bring_the_mean_nearer() -> None:
-    """Alone they lie right: it is the mean, too large, that they are asked to lower, as if all were drawn anew."""
-    moments = known()
-    moments(flat_maps(torch.tensor([6.0])))
-    drawn = torch.tensor([2.0, 2.0], requires_grad=True)
-    moments(flat_maps(drawn)).backward()
-    off = (4 - 2) / 2  # deviations, in each of two scales
-    slope = 2 * (2 * off) / 2 / 2  # of both scales' squares, by one of two pictures, in units of a deviation of 2
-    assert drawn.grad is not None and drawn.grad.tolist() == pytest.approx([slope] * 2)
+def test_what_lies_too_near_together_is_asked_to_spread() -> None:
+    """Half as far apart as pictures in one feature: on, by a factor in which both variances have the noise."""
+    pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
+    drawn = pictures * torch.tensor([0.5, 1.0])
+    wanted = learned(pictures, drawn).wanted
+    factor = ((1 + NOISE) / (0.25 + NOISE)) ** 0.5
+    expected = drawn / torch.tensor([2.0, 3.0]) * torch.tensor([factor, 1.0])
+    assert torch.allclose(wanted, expected, atol=1e-4)
+
+
+def test_each_is_asked_for_its_own() -> None:
+    pictures = gaussian([[1.0, 0.0], [0.0, 1.0]])
+    moments = learned(pictures, pictures)
+    drawn = torch.zeros(2, 2, requires_grad=True)
+    index = torch.tensor([7, 3])
+    loss = moments(maps_of(drawn), index)
+    loss.backward()
+    assert loss.item() == pytest.approx(pictures[index].square().mean(0).sum().item(), rel=1e-4)
+    assert drawn.grad is not None
+    assert torch.allclose(drawn.grad, -2 * pictures[index] / 2, atol=1e-4)  # the mean is over two pictures
+
+
+def test_a_scale_of_many_features_counts_as_much_as_one_of_few() -> None:
+    moments = Moments(1, [1, 3])
+    pictures = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    moments.learn(pictures, torch.zeros(DRAWN, 1), pictures.repeat(DRAWN // 50 + 1, 1)[:DRAWN])
+    at = (moments.wanted[:1] + torch.tensor([1.0, 1.0, 1.0, 1.0])) * moments.spread + moments.mean
+    maps = [part[:, :, None, None] for part in at.split([1, 3], 1)]
+    assert moments(maps, torch.zeros(1, dtype=torch.long)).item() == pytest.approx(2, rel=1e-4)
+
+
+def test_the_map_gives_points_the_other_covariance() -> None:
+    ours, theirs = torch.tensor([[4.0, -1.0], [-1.0, 49.0]]), torch.tensor([[25.0, 18.0], [18.0, 16.0]])
+    way, noise = transport(ours, theirs), NOISE * torch.eye(2)
+    assert torch.allclose(way @ (ours + noise) @ way, theirs + noise, atol=1e-3)
+    assert torch.allclose(way, way.T, atol=1e-5)
+    assert (torch.linalg.eigvalsh(way) > 0).all()  # it turns nothing around: the shortest such way
 
 
 def test_features_that_never_vary_ask_for_nothing_endless() -> None:
-    moments = Moments([1, 1])
-    moments.learn(lambda images: [images, 0 * images], [torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)])
-    assert torch.isfinite(moments([torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)]))
+    rows = torch.stack([torch.linspace(0, 1, DRAWN), torch.zeros(DRAWN)], 1)
+    assert torch.isfinite(learned(rows, rows)(maps_of(torch.ones(1, 2)), torch.zeros(1, dtype=torch.long)))

@@ -373,10 +373,10 @@ def test_what_is_coarse_is_asked_of_the_coarse_blocks_first() -> None:
     assert float(coarse) == pytest.approx(1, abs=0.02) and float(fine) == pytest.approx(FINE_SHARE, abs=0.02)
 
 
-def test_the_pictures_mean_reaches_the_generator(faces: Faces) -> None:
-    """With all else at weight zero only it moves it."""
+def test_how_pictures_are_spread_reaches_the_generator(faces: Faces) -> None:
+    """With all else at weight zero only that moves it."""
     config = replace(QUICK, warm=0, full_half_life=1e-3, frame_weight=0, coarse_weight=0, feature_weight=0)
-    config = replace(config, adversarial=0, moments=1)
+    config = replace(config, adversarial=0, mixing=0, moments=1)
     training = begun(config)
     training.drawn = config.batch
     before = training.generator.synthesis.b16.torgb.weight.detach().clone()  # type: ignore[union-attr]
@@ -397,6 +397,15 @@ def test_random_latents_are_the_priors(faces: Faces) -> None:
         ws = latents(training.generator, targets, 3, config, torch.Generator().manual_seed(1), prior)
         asked = torch.cat([targets.z[:3], lengthened(torch.full((1, SMALL.z_dim - 1), 2.0))])
         torch.testing.assert_close(ws, training.generator.mapping(asked))
+
+
+def test_random_latents_are_the_known_ones(faces: Faces) -> None:
+    """Where some are asked for; those of targets stay."""
+    training, config = begun(), replace(QUICK, mixing=0, jitter=0)
+    targets, known = faces.draw(4, torch.Generator().manual_seed(0)), torch.rand(1, SMALL.z_dim)
+    with torch.no_grad():
+        ws = latents(training.generator, targets, 3, config, torch.Generator().manual_seed(1), known=known)
+        torch.testing.assert_close(ws, training.generator.mapping(torch.cat([targets.z[:3], known])))
 
 
 def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:

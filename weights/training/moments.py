@@ -1,60 +1,77 @@
-"""Whether all that is drawn, together, lies where the pictures do: the means of frozen features (Santos et al. 2019,
-arXiv 1904.02762).
+"""Whether all that is drawn, together, is spread as the pictures are: mean and covariance of frozen features.
 
-A discriminator looks at one picture after another and asks each to look real. That all of them lie to one side of the
-pictures, a little of everything, it does not say. A batch is too small to tell: so the mean of what was drawn last is
-remembered, and each batch asked to bring it nearer to the pictures' own.
+A discriminator looks at one picture after another and asks each to look real. That all drawings lie to one side of the
+pictures, or too near together, it does not say, and a batch is too small to tell. So some are drawn when this begins.
+The map that takes the Gaussian of their features to the pictures' (Knott and Smith 1984) says where each should have
+its own, and that is asked of the same latents from then on. What is asked does not depend on how the training goes:
+moments of what was drawn last, remembered, come too late, and the generator swings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
-from weights.training.features import Features
-
-REMEMBERED = 128  # steps
+DRAWN = 2048  # latents
 LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
+NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
 
 
 class Moments(nn.Module):
-    """The pictures' pooled features in the mean, how they vary, and how far those of what is drawn are off."""
+    """Latents, and the pooled features that what is drawn from each should have.
 
-    def __init__(self, channels: list[int]):
+    Those are in deviations from the pictures' mean, in units of the pictures' spread.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    z: Tensor
+    wanted: Tensor
+
+    def __init__(self, z_dim: int, channels: list[int]):
         super().__init__()
         self.sizes = list(channels)  # of each scale's part of a row of features
-        for name in ("mean", "spread", "missed"):
-            self.register_buffer(name, torch.zeros(sum(channels)))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        n = sum(channels)
+        shapes = {"mean": (n,), "spread": (n,), "z": (DRAWN, z_dim), "wanted": (DRAWN, n)}
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape))
 
     @property
     def known(self) -> bool:
-        return bool(self.get_buffer("spread").any())
+        return bool(self.spread.any())
 
     @torch.no_grad()
-    def learn(self, features: Features, batches: Iterable[Tensor]) -> None:
-        """What to ask for: of all pictures, float [n, 3, R, R] in [-1, 1], a few at a time."""
-        rows = torch.cat([pooled(features(images)) for images in batches])
-        self.get_buffer("mean").copy_(rows.mean(0))
-        self.get_buffer("spread").copy_(rows.std(0))
+    def learn(self, pictures: Tensor, z: Tensor, drawn: Tensor) -> None:
+        """From pooled features of all pictures [n, C], and of what is drawn now [DRAWN, C] of z [DRAWN, z_dim]."""
+        self.mean.copy_(pictures.mean(0))
+        self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
+        theirs, ours = self._standard(pictures), self._standard(drawn)
+        self.z.copy_(z)
+        self.wanted.copy_((ours - ours.mean(0)) @ transport(ours.T.cov(), theirs.T.cov()))
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """How far the mean of what was drawn last is off, of which `maps` [n, C_i, h_i, w_i] are the newest: a scalar.
+    def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
+        """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""
+        off = (self._standard(pooled(maps)) - self.wanted[index]).square()
+        return torch.stack([part.mean() for part in off.split(self.sizes, 1)]).sum()
 
-        In each channel in standard deviations of the pictures, squared; of each scale's channels the mean, summed. The
-        gradient is that of the newest alone, as if all had been drawn so.
-        """
-        mean, spread, missed, steps = (self.get_buffer(name) for name in ("mean", "spread", "missed", "steps"))
-        steps += 1
-        share = max(1 / int(steps), 1 / REMEMBERED)
-        now = missed.lerp((pooled(maps).mean(0) - mean) / spread.clamp_min(LEAST_SPREAD), share)
-        missed.copy_(now.detach())
-        off = torch.stack([part.square().mean() for part in now.split(self.sizes)]).sum()
-        return off.detach() + (off - off.detach()) / share
+    def _standard(self, rows: Tensor) -> Tensor:
+        return (rows - self.mean) / self.spread
 
 
 def pooled(maps: list[Tensor]) -> Tensor:
     """Maps [n, C_i, h_i, w_i] -> their means [n, sum of C_i]."""
     return torch.cat([m.float().mean((2, 3)) for m in maps], 1)
+
+
+def transport(ours: Tensor, theirs: Tensor) -> Tensor:
+    """The symmetric map [C, C] by which points of covariance `ours` get `theirs`, both with NOISE."""
+    noise = NOISE * torch.eye(len(ours), dtype=torch.float64, device=ours.device)
+    a, b = ours + noise, theirs + noise
+    half, back = power(a, 0.5), power(a, -0.5)
+    return (back @ power(half @ b @ half, 0.5) @ back).float()
+
+
+def power(matrix: Tensor, exponent: float) -> Tensor:
+    """Of a symmetric positive one [C, C]."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values**exponent) @ vectors.T

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weights.precision import channels_last
-from weights.prior import Prior
+from weights.prior import Prior, lengthened
 from weights.stylegan2 import StyleGAN2, Synthesis
 from weights.training.augment import draw_augmentation
 from weights.training.codec import codec_of
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
-from weights.training.moments import Moments
+from weights.training.moments import DRAWN, Moments, pooled
 
 BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
 ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
@@ -58,7 +58,7 @@ class TrainConfig:
     coarse_weight: float = 1.0  # of the L1 distance at COARSE_SIZES
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
-    moments: float = 0.0  # weight of how far the mean features of random pictures are off, after `warm`
+    moments: float = 0.0  # weight of how far random pictures are from where they would be spread like the pictures
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
@@ -158,7 +158,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Trai
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    moments = Moments(channels).to(device) if config.moments else None
+    moments = Moments(generator.config.z_dim, channels).to(device) if config.moments else None
     return Training(generator, average, heads, adam, heads_adam, moments)
 
 
@@ -185,11 +185,9 @@ def train(
     Every step draws its randomness from (seed, step), so a run stopped and resumed equals one that was not.
     Raises FloatingPointError where a loss is no longer a number.
     """
-    if training.moments and not training.moments.known:
-        batches = tqdm(subject.batches(), "what the pictures are like", leave=False)
-        with bfloat16(config, subject.weight.device):
-            training.moments.learn(features, batches)
     while training.drawn < until:
+        if training.moments and training.drawn >= config.warm and not training.moments.known:
+            learn_moments(training.moments, training.average, subject, features, config, prior)
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
         with torch.enable_grad():
             losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng, prior)
@@ -198,6 +196,33 @@ def train(
         if not math.isfinite(sum(losses.values())):
             raise FloatingPointError(f"a loss is not finite at step {training.step}: {losses}")
         yield losses
+
+
+@torch.no_grad()
+def learn_moments(
+    moments: Moments,
+    generator: StyleGAN2,
+    subject: Subject,
+    features: Features,
+    config: TrainConfig,
+    prior: Prior | None,
+) -> None:
+    """What pictures are like, and what this generator draws of random latents."""
+    rng = torch.Generator().manual_seed(config.seed)
+    codes = lengthened(subject.draw_codes(DRAWN, rng)).to(moments.z)
+    z = free_z(codes, torch.randn(codes.shape, generator=rng).to(codes), config, prior)
+    ws = generator.mapping(z)
+    codec = codec_of(config.codec).of_drawn if config.codec else lambda images: images
+
+    def drawn() -> Iterator[Tensor]:
+        for part in ws.split(AT_ONCE):
+            yield codec(generator.synthesis(part).float())
+
+    rows = []
+    for name, batches in ("what pictures are like", subject.batches()), ("what is drawn", drawn()):
+        with bfloat16(config, z.device):
+            rows.append(torch.cat([pooled(features(images)) for images in tqdm(batches, name, leave=False)]))
+    moments.learn(rows[0], z, rows[1])
 
 
 def step(
@@ -214,7 +239,9 @@ def step(
     heads_only = 0 <= since < config.heads_alone
     fast = bfloat16(config, device)
     coded = config.batch - (config.random if since >= 0 else 0)
-    ws = latents(training.generator, targets, coded, config, rng, prior)
+    moments = training.moments if since >= 0 else None
+    asked = torch.randint(DRAWN, (config.random,), generator=rng).to(device)
+    ws = latents(training.generator, targets, coded, config, rng, prior, moments.z[asked] if moments else None)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     strength = config.augmentation
     changed = draw_augmentation(config.batch, rng, device, strength) if since >= 0 else lambda images: images
@@ -252,9 +279,11 @@ def step(
         with fast:
             losses["heads"] = heads_step(training, theirs, ours, config)
             losses["adversarial"] = drawn_loss(training.heads(*ours))
-        if training.moments:
+        own = (ws[coded:, 0] == ws[coded:, -1]).all(1)  # not made of two
+        if moments and own.any():
             with fast:
-                losses["moments"] = training.moments(features(shown[coded:]))
+                maps = features(shown[coded:][own])
+            losses["moments"] = moments(maps, asked[own])
             weights["moments"] = config.moments
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
     generator_step(training, torch.stack([w * losses[name] for name, w in weights.items()]).sum(), config)
@@ -284,15 +313,18 @@ def latents(
     config: TrainConfig,
     rng: torch.Generator,
     prior: Prior | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
-    """W+ [n, num_ws, w_dim]: first those of the targets, then random ones; of both, some are made of two."""
+    """W+ [n, num_ws, w_dim]: first those of the targets, then random ones, `known` [n - coded, z_dim] if given.
+
+    Of both, some are made of two.
+    """
     mapping, z, n = generator.mapping, targets.z, len(targets.z)
     noise, partners = torch.randn(2 * n, z.shape[1], generator=rng).to(z).chunk(2)
     first = torch.arange(n, device=z.device)[:, None] < coded
-    if prior:
-        free, other = prior(noise), prior(partners)
-    else:
-        free, other = z + config.random_noise * noise, z.roll(1, 0) + config.random_noise * partners
+    free, other = free_z(z, noise, config, prior), free_z(z.roll(1, 0), partners, config, prior)
+    if known is not None:
+        free[coded:] = known
     ws = mapping(torch.where(first, z + config.jitter * noise, free))
     others = mapping(torch.where(first, targets.fine, other))
     with torch.no_grad():
@@ -302,6 +334,11 @@ def latents(
     cut[torch.rand(n, generator=rng) >= config.mixing] = mapping.num_ws
     own = torch.arange(mapping.num_ws)[:, None] < cut  # [n, num_ws, 1]
     return torch.where(own.to(ws.device), ws, others)
+
+
+def free_z(z: Tensor, noise: Tensor, config: TrainConfig, prior: Prior | None) -> Tensor:
+    """Random z [n, z_dim] of normal noise, and of pictures' codes z where there is no prior."""
+    return prior(noise) if prior else z + config.random_noise * noise
 
 
 class Seen(NamedTuple):
