@@ -44,6 +44,7 @@ from weights.training.files import (
     save_sheets,
 )
 from weights.training.growth import grown
+from weights.training.moments import pooled
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
@@ -406,6 +407,23 @@ def test_random_latents_are_the_known_ones(faces: Faces) -> None:
     with torch.no_grad():
         ws = latents(training.generator, targets, 3, config, torch.Generator().manual_seed(1), known=known)
         torch.testing.assert_close(ws, training.generator.mapping(torch.cat([targets.z[:3], known])))
+
+
+def test_random_pictures_are_asked_for_what_belongs_to_their_latents(faces: Faces) -> None:
+    """Asked for the features that they have, they are not off, whichever of them are made of two."""
+    config = replace(QUICK, batch=16, warm=0, random_share=0.5, moments=1)
+    training = begun(config)
+    trained(training, faces, 16, config)
+    training.generator.load_state_dict(training.average.state_dict())
+    moments = training.moments
+    assert moments
+    with torch.no_grad():
+        drawn = training.generator.synthesis(training.generator.mapping(moments.z))
+        rows = pooled(toy_features(drawn))
+    moments.learn(rows, moments.z, rows)
+    assert trained(training, faces, 32, config)[-1]["moments"] == pytest.approx(0, abs=1e-6)
+    moments.learn(rows, moments.z, rows.flip(0))
+    assert trained(training, faces, 48, config)[-1]["moments"] > 1
 
 
 def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:
