@@ -2,15 +2,17 @@
 
 A discriminator looks at one picture after another and asks each to look real. That all drawings lie to one side of the
 pictures, or too near together, it does not say, and a batch is too small to tell. So some are drawn when this begins.
-The map that takes the Gaussian of their features to the pictures' (Knott and Smith 1984) says where each should have
-its own, and that is asked of the same latents from then on. What is asked does not depend on how the training goes:
-moments of what was drawn last, remembered, come too late, and the generator swings.
+The map that takes the Gaussian of their features to the pictures' says where each should have its own, and that is
+asked of the same latents from then on. What is asked does not depend on how the training goes: moments of what was
+drawn last, remembered, come too late, and the generator swings.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from weights.training.gaussians import transport
 
 DRAWN = 2048  # latents
 LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
@@ -47,7 +49,9 @@ class Moments(nn.Module):
         self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
         theirs, ours = self._standard(pictures), self._standard(drawn)
         self.z.copy_(z)
-        self.wanted.copy_((ours - ours.mean(0)) @ transport(ours.T.cov(), theirs.T.cov()))
+        noise = NOISE * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
+        way = transport(ours.T.cov() + noise, theirs.T.cov() + noise)
+        self.wanted.copy_((ours - ours.mean(0)) @ way.to(ours))
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""
@@ -61,17 +65,3 @@ class Moments(nn.Module):
 def pooled(maps: list[Tensor]) -> Tensor:
     """Maps [n, C_i, h_i, w_i] -> their means [n, sum of C_i]."""
     return torch.cat([m.float().mean((2, 3)) for m in maps], 1)
-
-
-def transport(ours: Tensor, theirs: Tensor) -> Tensor:
-    """The symmetric map [C, C] by which points of covariance `ours` get `theirs`, both with NOISE."""
-    noise = NOISE * torch.eye(len(ours), dtype=torch.float64, device=ours.device)
-    a, b = ours + noise, theirs + noise
-    half, back = power(a, 0.5), power(a, -0.5)
-    return (back @ power(half @ b @ half, 0.5) @ back).float()
-
-
-def power(matrix: Tensor, exponent: float) -> Tensor:
-    """Of a symmetric positive one [C, C]."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values**exponent) @ vectors.T

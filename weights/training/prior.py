@@ -28,6 +28,7 @@ from weights.training.command import (
     told,
 )
 from weights.training.files import export, load_codes, load_network, prior_path, save_prior
+from weights.training.gaussians import root
 from weights.training.train import follow
 
 Draw = Callable[[int, torch.Generator], Tensor]  # so many codes [n, k]
@@ -110,13 +111,6 @@ def calibrate(prior: Prior, draw: Draw, noise: float, n: int = 20_000) -> None:
     assert isinstance(last, nn.Linear)
     last.bias.copy_(across @ (last.bias - drawn.mean(0)) + real.mean(0))
     last.weight.copy_(across @ last.weight)
-
-
-def root(covariance: Tensor, power: float) -> Tensor:
-    """A power of a covariance [k, k]; of directions in which nothing varies, as of those that vary least."""
-    variance, axes = torch.linalg.eigh(covariance.double())
-    variance = variance.clamp_min(1e-6 * float(variance[-1]))
-    return ((axes * variance**power) @ axes.T).float()
 
 
 def critic_step(

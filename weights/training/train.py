@@ -214,14 +214,9 @@ def learn_moments(
     codes = lengthened(subject.draw_codes(DRAWN, rng)).to(moments.z)
     z = free_z(codes, torch.randn(codes.shape, generator=rng).to(codes), config, prior)
     ws = generator.mapping(z)
-    codec = codec_of(config.codec).of_drawn if config.codec else lambda images: images
-
-    def drawn() -> Iterator[Tensor]:
-        for part in ws.split(AT_ONCE):
-            yield codec(generator.synthesis(part).float())
-
+    drawn = (stored(generator.synthesis(part).float(), config) for part in ws.split(AT_ONCE))
     rows = []
-    for name, batches in ("what pictures are like", subject.batches()), ("what is drawn", drawn()):
+    for name, batches in ("what pictures are like", subject.batches()), ("what is drawn", drawn):
         with bfloat16(config, z.device):
             rows.append(torch.cat([pooled(features(images)) for images in tqdm(batches, name, leave=False)]))
     moments.learn(rows[0], z, rows[1])
@@ -252,7 +247,7 @@ def step(
         drawn_at = draw_stages(training.generator.synthesis, ws, config.compiled)
         stages = {image.shape[-1]: image.float() for image in drawn_at}
         images = stages[targets.images.shape[-1]]
-        shown = codec_of(config.codec).of_drawn(images) if config.codec else images
+        shown = stored(images, config)
         ours = seen(features, changed(views(shown, at, config)))
         with torch.no_grad():
             theirs = seen(features, changed(views(targets.images, at, config)))
@@ -294,6 +289,11 @@ def step(
 
 def bfloat16(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16)
+
+
+def stored(images: Tensor, config: TrainConfig) -> Tensor:
+    """What is drawn as it is looked at: through the codec, if there is one."""
+    return codec_of(config.codec).of_drawn(images) if config.codec else images
 
 
 def draw_stages(synthesis: Synthesis, ws: Tensor, compiled: bool = False) -> Iterator[Tensor]:
