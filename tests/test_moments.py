@@ -26,7 +26,7 @@ def gaussian(covariance: list[list[float]], n: int = DRAWN) -> Tensor:
 def learned(pictures: Tensor, drawn: Tensor) -> Moments:
     moments = Moments(3, [1, 1])
     assert not moments.known
-    moments.learn(pictures, torch.arange(3.0).repeat(DRAWN, 1), drawn)
+    moments.learn(pictures, torch.arange(3.0).repeat(DRAWN, 1), drawn, drawn)
     assert moments.known
     return moments
 
@@ -60,6 +60,17 @@ def test_what_lies_too_near_together_is_asked_to_spread() -> None:
     assert torch.allclose(wanted, expected, atol=1e-4)
 
 
+def test_the_way_found_through_the_codec_is_asked_of_what_is_drawn() -> None:
+    """Through a codec that adds 1 to both features, and something of its own to each drawing, 4 too much remain."""
+    pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
+    coded = pictures.flip(0) + torch.tensor([4.0, 0.0])
+    plain = coded - 1 - torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(1))
+    moments = Moments(3, [1, 1])
+    moments.learn(pictures, torch.zeros(DRAWN, 3), plain, coded)
+    asked = moments.wanted * moments.spread + moments.mean
+    assert torch.allclose(asked, plain - torch.tensor([4.0, 0.0]), atol=1e-3)
+
+
 def test_each_is_asked_for_its_own() -> None:
     pictures = gaussian([[1.0, 0.0], [0.0, 1.0]])
     moments = learned(pictures, pictures)
@@ -75,7 +86,8 @@ def test_each_is_asked_for_its_own() -> None:
 def test_a_scale_of_many_features_counts_as_much_as_one_of_few() -> None:
     moments = Moments(1, [1, 3])
     pictures = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    moments.learn(pictures, torch.zeros(DRAWN, 1), pictures.repeat(DRAWN // 50 + 1, 1)[:DRAWN])
+    drawn = pictures.repeat(DRAWN // 50 + 1, 1)[:DRAWN]
+    moments.learn(pictures, torch.zeros(DRAWN, 1), drawn, drawn)
     at = (moments.wanted[:1] + torch.tensor([1.0, 1.0, 1.0, 1.0])) * moments.spread + moments.mean
     maps = [part[:, :, None, None] for part in at.split([1, 3], 1)]
     assert moments(maps, torch.zeros(1, dtype=torch.long)).item() == pytest.approx(2, rel=1e-4)

@@ -420,9 +420,9 @@ def test_random_pictures_are_asked_for_what_belongs_to_their_latents(faces: Face
     with torch.no_grad():
         drawn = training.generator.synthesis(training.generator.mapping(moments.z))
         rows = pooled(toy_features(drawn))
-    moments.learn(rows, moments.z, rows)
+    moments.learn(rows, moments.z, rows, rows)
     assert trained(training, faces, 32, config)[-1]["moments"] == pytest.approx(0, abs=1e-6)
-    moments.learn(rows, moments.z, rows.flip(0))
+    moments.learn(rows, moments.z, rows.flip(0), rows)
     assert trained(training, faces, 48, config)[-1]["moments"] > 1
 
 

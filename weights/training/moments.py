@@ -5,6 +5,10 @@ pictures, or too near together, it does not say, and a batch is too small to tel
 The map that takes the Gaussian of their features to the pictures' says where each should have its own, and that is
 asked of the same latents from then on. What is asked does not depend on how the training goes: moments of what was
 drawn last, remembered, come too late, and the generator swings.
+
+Pictures came out of a lossy codec, so it is through it that drawings are compared with them. What it does to one
+drawing, though, is mostly chance: a change of a third of a level moves the coarsest features by a fifth of a deviation.
+So the way that a drawing has to go is found through the codec, and asked of the drawing as it is.
 """
 
 from __future__ import annotations
@@ -43,15 +47,19 @@ class Moments(nn.Module):
         return bool(self.spread.any())
 
     @torch.no_grad()
-    def learn(self, pictures: Tensor, z: Tensor, drawn: Tensor) -> None:
-        """From pooled features of all pictures [n, C], and of what is drawn now [DRAWN, C] of z [DRAWN, z_dim]."""
+    def learn(self, pictures: Tensor, z: Tensor, plain: Tensor, coded: Tensor) -> None:
+        """From pooled features of all pictures [n, C], and of what is drawn now of z [DRAWN, z_dim].
+
+        Of that, [DRAWN, C], as it is and through the codec: the same where there is none.
+        """
         self.mean.copy_(pictures.mean(0))
         self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
-        theirs, ours = self._standard(pictures), self._standard(drawn)
+        theirs, ours = self._standard(pictures), self._standard(coded)
         self.z.copy_(z)
         noise = NOISE * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
         way = transport(ours.T.cov() + noise, theirs.T.cov() + noise)
-        self.wanted.copy_((ours - ours.mean(0)) @ way.to(ours))
+        there = (ours - ours.mean(0)) @ way.to(ours)
+        self.wanted.copy_(self._standard(plain) + there - ours)
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""

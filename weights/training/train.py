@@ -220,13 +220,19 @@ def learn_moments(
     rng = torch.Generator().manual_seed(config.seed)
     codes = lengthened(subject.draw_codes(DRAWN, rng)).to(moments.z)
     z = free_z(codes, torch.randn(codes.shape, generator=rng).to(codes), config, prior)
-    ws = generator.mapping(z)
-    drawn = (stored(generator.synthesis(part).float(), config) for part in ws.split(AT_ONCE))
-    rows = []
-    for name, batches in ("what pictures are like", subject.batches()), ("what is drawn", drawn):
-        with bfloat16(config, z.device):
-            rows.append(torch.cat([pooled(features(images)) for images in tqdm(batches, name, leave=False)]))
-    moments.learn(rows[0], z, rows[1])
+    pictures = [described(features, images, config) for images in tqdm(subject.batches(), "pictures", leave=False)]
+    plain, coded = [], []
+    for ws in tqdm(generator.mapping(z).split(AT_ONCE), "what is drawn", leave=False):
+        images = generator.synthesis(ws).float()
+        plain.append(described(features, images, config))
+        coded.append(described(features, stored(images, config), config))
+    moments.learn(torch.cat(pictures), z, torch.cat(plain), torch.cat(coded))
+
+
+def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
+    """The pooled features of images, as `Moments` takes them."""
+    with bfloat16(config, images.device):
+        return pooled(features(images))
 
 
 def step(
@@ -286,7 +292,7 @@ def step(
         own = (ws[coded:, 0] == ws[coded:, -1]).all(1)  # not made of two
         if moments and own.any():
             with fast:
-                maps = features(shown[coded:][own])
+                maps = features(images[coded:][own])
             losses["moments"] = moments(maps, asked[own])
             weights["moments"] = config.moments
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
