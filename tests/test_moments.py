@@ -63,12 +63,12 @@ def test_what_lies_too_near_together_is_asked_to_spread() -> None:
 def test_the_way_found_through_the_codec_is_asked_of_what_is_drawn() -> None:
     """Through a codec that adds 1 to both features, and something of its own to each drawing, 4 too much remain."""
     pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
-    coded = pictures.flip(0) + torch.tensor([4.0, 0.0])
-    plain = coded - 1 - torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(1))
+    stored = pictures.flip(0) + torch.tensor([4.0, 0.0])
+    drawn = stored - 1 - torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(1))
     moments = Moments(3, [1, 1])
-    moments.learn(pictures, torch.zeros(DRAWN, 3), plain, coded)
+    moments.learn(pictures, torch.zeros(DRAWN, 3), drawn, stored)
     asked = moments.wanted * moments.spread + moments.mean
-    assert torch.allclose(asked, plain - torch.tensor([4.0, 0.0]), atol=1e-3)
+    assert torch.allclose(asked, drawn - torch.tensor([4.0, 0.0]), atol=1e-3)
 
 
 def test_each_is_asked_for_its_own() -> None:

@@ -47,19 +47,19 @@ class Moments(nn.Module):
         return bool(self.spread.any())
 
     @torch.no_grad()
-    def learn(self, pictures: Tensor, z: Tensor, plain: Tensor, coded: Tensor) -> None:
+    def learn(self, pictures: Tensor, z: Tensor, drawn: Tensor, stored: Tensor) -> None:
         """From pooled features of all pictures [n, C], and of what is drawn now of z [DRAWN, z_dim].
 
-        Of that, [DRAWN, C], as it is and through the codec: the same where there is none.
+        Of that, [DRAWN, C], as it is drawn and as the codec stores it: the same where there is none.
         """
         self.mean.copy_(pictures.mean(0))
         self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
-        theirs, ours = self._standard(pictures), self._standard(coded)
+        theirs, ours = self._standard(pictures), self._standard(stored)
         self.z.copy_(z)
         noise = NOISE * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
         way = transport(ours.T.cov() + noise, theirs.T.cov() + noise)
         there = (ours - ours.mean(0)) @ way.to(ours)
-        self.wanted.copy_(self._standard(plain) + there - ours)
+        self.wanted.copy_(self._standard(drawn) + there - ours)
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""
