@@ -35,7 +35,10 @@ class Muon(torch.optim.Optimizer):
             for matrix in group["params"]:
                 if matrix.grad is None:
                     continue
-                momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                state = self.state[matrix]
+                if not state:
+                    state["momentum"] = torch.zeros_like(matrix)
+                momentum = state["momentum"]
                 momentum.lerp_(matrix.grad, 1 - MOMENTUM)
                 ahead = matrix.grad.lerp(momentum, MOMENTUM)  # Nesterov's
                 way = orthogonal(ahead.flatten(1)).view_as(matrix)

@@ -225,7 +225,7 @@ def learn_moments(
     for ws in tqdm(generator.mapping(z).split(AT_ONCE), "what is drawn", leave=False):
         images = generator.synthesis(ws).float()
         drawn.append(described(features, images, config))
-        as_stored.append(described(features, stored(images, config), config))
+        as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
     moments.learn(torch.cat(pictures), z, torch.cat(drawn), torch.cat(as_stored))
 
 
