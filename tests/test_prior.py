@@ -100,7 +100,7 @@ def test_a_prior_of_another_z_is_refused(tmp_path: Path) -> None:
 def test_the_command_gives_a_training_its_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features = SimpleNamespace(to=lambda device: lambda images: [images] * 4)
     monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
-    monkeypatch.setattr(training, "load_features", lambda: features)
+    monkeypatch.setattr(training, "load_features", lambda source: features)
     (tmp_path / "pictures").mkdir()
     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)):
         Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")

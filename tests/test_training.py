@@ -30,6 +30,7 @@ from weights.training.command import has_compiler, load_subject, means
 from weights.training.data import BadPictures, load_pictures, to_bytes, to_float
 from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
+from weights.training.features import SOURCES, Source
 from weights.training.files import (
     BadCheckpoint,
     codes_path,
@@ -66,7 +67,7 @@ from weights.training.train import (
     train,
     views,
 )
-from weights.trunk import Conv
+from weights.trunk import Conv, Trunk
 
 SMALL = StyleGAN2Config(16, z_dim=12, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
 QUICK = TrainConfig(batch=4, lr=5e-3, feature_size=32, warm=10**6)
@@ -596,10 +597,10 @@ def test_a_discriminator_without_its_checkpoint_goes_on(tmp_path: Path, faces: F
     config, path = replace(QUICK, warm=0, ramp=4), tmp_path / "g-heads.safetensors"
     first = begun(config)
     trained(first, faces, 16, config)
-    save_heads(first.heads, path)
+    save_heads(first.heads, path, "mobilenet-v2")
     again, twice = begun(config).heads, Discriminator([6, 6, 6, 6], views=2)
-    load_heads(again, path)
-    load_heads(twice, path)
+    assert load_heads(again, path, "mobilenet-v2")
+    assert load_heads(twice, path, "mobilenet-v2")
     shown = given(torch.randn(4, 3, 32, 32))
     for heads in (first.heads, again, twice):
         heads.eval()
@@ -608,7 +609,18 @@ def test_a_discriminator_without_its_checkpoint_goes_on(tmp_path: Path, faces: F
         torch.testing.assert_close(two, by_views(same, two))
     save_file({"other": torch.zeros(1)}, path)
     with pytest.raises(BadCheckpoint, match="no discriminator"):
-        load_heads(again, path)
+        load_heads(again, path, "mobilenet-v2")
+
+
+def test_a_discriminator_that_looks_through_other_features_is_left_alone(tmp_path: Path) -> None:
+    known, fresh = Discriminator([6, 6, 6, 6]), Discriminator([6, 6, 6, 6], seed=1)
+    before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
+    save_heads(known, tmp_path / "heads", "efficientnet-lite1")
+    assert not load_heads(fresh, tmp_path / "heads", "mobilenet-v2")
+    torch.testing.assert_close(fresh.state_dict(), before, rtol=0, atol=0)
+    assert load_heads(fresh, tmp_path / "heads", "efficientnet-lite1")
+    save_file({name: tensor.half() for name, tensor in known.state_dict().items()}, tmp_path / "old")
+    assert load_heads(fresh, tmp_path / "old", "mobilenet-v2")  # which did not say so yet
 
 
 def test_a_loss_that_is_no_number_stops_the_run(faces: Faces) -> None:
@@ -776,13 +788,28 @@ def test_batch_normalisation_is_folded_exactly() -> None:
     torch.testing.assert_close(folded(x), F.relu6(norm(conv(x))), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "channels", "convolutions"),
+    [("mobilenet-v2", [24, 32, 96, 320], 51), ("efficientnet-lite1", [24, 40, 112, 320], 63)],
+)
+def test_features_are_of_four_scales(name: str, channels: list[int], convolutions: int) -> None:
+    """Of the published chains: 17 and 21 blocks of three convolutions, of which the first has two, behind a stem."""
+    trunk = Trunk(SOURCES[name].layout).eval()
+    with torch.no_grad():
+        maps = trunk(torch.zeros(1, 3, 64, 96))
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)
+    ]
+    assert len(list(trunk.convolutions())) == convolutions
+
+
 # --- the command ---------------------------------------------------------------------------------------------
 
 
 def test_the_command_trains_stops_and_goes_on(
     tmp_path: Path, pictures: Tensor, points: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
+    monkeypatch.setattr(command, "load_features", lambda source: SimpleNamespace(to=lambda device: toy_features))
     monkeypatch.setattr("weights.training.command.LOG_EVERY", 2)
     monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     export(StyleGAN2(SMALL), tmp_path / "init.safetensors", Prior(12))
@@ -823,7 +850,7 @@ def test_codes_of_another_length_than_z_has_are_refused(tmp_path: Path, pictures
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load_features", lambda: SimpleNamespace(to=lambda device: toy_features))
+    monkeypatch.setattr(command, "load_features", lambda source: SimpleNamespace(to=lambda device: toy_features))
     monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
     monkeypatch.setattr("sys.argv", ["training", str(tmp_path), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as stop:
@@ -833,7 +860,7 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch:
 
 
 def test_stopped_while_it_loads_the_command_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped() -> None:
+    def stopped(source: Source) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "load_features", stopped)

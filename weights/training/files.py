@@ -52,8 +52,9 @@ def load_checkpoint(
                 thing.load_state_dict(unflat(found, thing.state_dict()))
             except (RuntimeError, ValueError) as error:
                 raise BadCheckpoint(
-                    f"{path} is of another version of the training ({str(error).splitlines()[0]}): go on into another "
-                    f"folder from the generator beside it (--init {path.with_name('generator.safetensors')} --warm 0)"
+                    f"{path} is of another version of the training, or of other --features "
+                    f"({str(error).splitlines()[0]}): go on into another folder from the generator beside it "
+                    f"(--init {path.with_name('generator.safetensors')} --warm 0)"
                 ) from error
     if old != network:
         smaller, training = (
@@ -100,14 +101,21 @@ def heads_path(generator: Path) -> Path:
     return generator.with_name(f"{generator.stem}-heads.safetensors")
 
 
-def save_heads(heads: Discriminator, path: Path) -> None:
+def save_heads(heads: Discriminator, path: Path, features: str) -> None:
     """What the discriminator has learned, for who goes on without the checkpoint; half precision is enough."""
-    write_tensors({name: tensor.half() for name, tensor in heads.state_dict().items()}, path, {})
+    tensors = {name: tensor.half() for name, tensor in heads.state_dict().items()}
+    write_tensors(tensors, path, {"features": features})
 
 
-def load_heads(heads: Discriminator, path: Path) -> None:
-    """Gives a discriminator what another has learned, that may know fewer views. Raises BadCheckpoint."""
-    tensors = {name: tensor.float() for name, tensor in read_safetensors(path)[0].items()}
+def load_heads(heads: Discriminator, path: Path, features: str) -> bool:
+    """Gives a discriminator what another has learned, that may know fewer views. Raises BadCheckpoint.
+
+    False where that one looks through other features: then there is nothing to give.
+    """
+    stored, metadata = read_safetensors(path)
+    if metadata.get("features", "mobilenet-v2") != features:
+        return False
+    tensors = {name: tensor.float() for name, tensor in stored.items()}
     single = heads.alone()
     known = heads if tensors.keys() == heads.state_dict().keys() else single
     try:
@@ -116,6 +124,7 @@ def load_heads(heads: Discriminator, path: Path) -> None:
         raise BadCheckpoint(f"{path} is no discriminator of ours ({str(error).splitlines()[0]}): delete it") from error
     if known is single:
         heads.begin_with(single)
+    return True
 
 
 def prior_path(out: Path) -> Path:
