@@ -30,7 +30,7 @@ from weights.training.command import has_compiler, load_subject, means
 from weights.training.data import BadPictures, load_pictures, to_bytes, to_float
 from weights.training.discriminator import Discriminator, heads_loss
 from weights.training.faces import Faces, fit_faces, load_landmarks
-from weights.training.features import SOURCES, Source
+from weights.training.features import SOURCES, Source, joined
 from weights.training.files import (
     BadCheckpoint,
     codes_path,
@@ -387,6 +387,27 @@ def test_how_pictures_are_spread_reaches_the_generator(faces: Faces) -> None:
     assert all(each["moments"] > 0 for each in losses)
     assert not torch.equal(before, training.generator.synthesis.b16.torgb.weight)  # type: ignore[union-attr]
     assert begun(replace(config, moments=0)).moments is None
+
+
+def test_whole_pictures_are_seen_by_every_network(faces: Faces) -> None:
+    """Also by those that the discriminator does not look through: what they see alone, too, is asked for."""
+
+    def brightness(images: Tensor) -> list[Tensor]:
+        return [images.mean((1, 2, 3), keepdim=True)]
+
+    config = replace(QUICK, batch=16, warm=0, random_share=0.5, moments=1)
+    torch.manual_seed(0)
+    training = begin(StyleGAN2(SMALL), toy_features, config, joined([toy_features, brightness]))
+    trained(training, faces, 16, config)
+    moments = training.moments
+    assert moments and moments.sizes == [6, 6, 6, 6, 1]
+    training.generator.load_state_dict(training.average.state_dict())
+    with torch.no_grad():
+        rows = pooled(training.whole(training.generator.synthesis(training.generator.mapping(moments.z))))
+    moments.learn(rows, moments.z, rows, rows)
+    assert trained(training, faces, 32, config)[-1]["moments"] == pytest.approx(0, abs=1e-6)
+    moments.wanted[:, -1] += 3
+    assert trained(training, faces, 48, config)[-1]["moments"] == pytest.approx(9, rel=0.3)
 
 
 def test_random_latents_are_the_priors(faces: Faces) -> None:

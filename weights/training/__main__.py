@@ -27,7 +27,7 @@ from weights.training.command import (
     set_up,
     told,
 )
-from weights.training.features import SOURCES, Features, load_features
+from weights.training.features import SOURCES, Features, joined, load_features
 from weights.training.files import (
     codes_path,
     export,
@@ -93,7 +93,11 @@ def run(arguments: Arguments) -> None:
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     features = load_features(SOURCES[arguments.features]).to(device)
-    training = prepared(arguments, features, device)
+    # The other network sees what this one would let pass.
+    whole = (
+        joined([load_features(source).to(device) for source in SOURCES.values()]) if arguments.config.moments else None
+    )
+    training = prepared(arguments, features, device, whole)
     prior = load_prior(prior_path(arguments.out))
     codes = known_codes(arguments)
     subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
@@ -113,11 +117,11 @@ def check(config: TrainConfig) -> None:
         sys.exit("--moments asks something of random pictures, and there are none: take a larger --random-share")
 
 
-def prepared(arguments: Arguments, features: Features, device: torch.device) -> Training:
+def prepared(arguments: Arguments, features: Features, device: torch.device, whole: Features | None = None) -> Training:
     """The training to go on with: the checkpoint in `out`, else one begun from `init`, else from noise."""
     checkpoint = checkpoint_of(arguments.out)
     if checkpoint.exists():
-        return load_checkpoint(checkpoint, arguments.network, features, arguments.config, device)
+        return load_checkpoint(checkpoint, arguments.network, features, arguments.config, device, whole)
     torch.manual_seed(arguments.config.seed)
     if arguments.init:
         prior = load_prior(arguments.init) if codes_path(arguments.init).exists() else None
@@ -126,7 +130,7 @@ def prepared(arguments: Arguments, features: Features, device: torch.device) -> 
         generator = grown_alike(load_network(arguments.init), arguments.network, arguments.config)
     else:
         generator = StyleGAN2(arguments.network)
-    training = begin(generator.to(device), features, arguments.config)
+    training = begin(generator.to(device), features, arguments.config, whole)
     known = heads_path(arguments.init) if arguments.init else None
     if known and known.exists() and not load_heads(training.heads, known, arguments.features):
         tqdm.write(f"{known} looks through other features: a new discriminator begins")

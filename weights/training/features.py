@@ -6,7 +6,7 @@ Their batch normalisations are folded into the convolutions when they are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +54,11 @@ EFFICIENTNET_LITE1 = Source(
 )
 
 SOURCES = {"mobilenet-v2": MOBILENET_V2, "efficientnet-lite1": EFFICIENTNET_LITE1}  # to train with; Lite0 measures
+
+
+def joined(networks: Sequence[Features]) -> Features:
+    """The maps of one after the other."""
+    return lambda images: [maps for network in networks for maps in network(images)]
 
 
 def layers_of(state: dict[str, Tensor]) -> Iterator[list[Tensor]]:

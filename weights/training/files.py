@@ -40,12 +40,17 @@ def save_checkpoint(training: Training, subject: Subject, path: Path) -> None:
 
 
 def load_checkpoint(
-    path: Path, network: StyleGAN2Config, features: Features, config: TrainConfig, device: torch.device | str = "cpu"
+    path: Path,
+    network: StyleGAN2Config,
+    features: Features,
+    config: TrainConfig,
+    device: torch.device | str = "cpu",
+    whole: Features | None = None,
 ) -> Training:
     """The training that `path` left off, grown where `network` is larger."""
     tensors, metadata = read_safetensors(path)
     old = StyleGAN2Config.from_metadata(metadata)
-    training = begin(StyleGAN2(old).to(device), features, config)
+    training = begin(StyleGAN2(old).to(device), features, config, whole)
     for part, thing in training.parts().items():
         if found := under(part, tensors):
             try:
@@ -59,7 +64,7 @@ def load_checkpoint(
     if old != network:
         smaller, training = (
             training,
-            begin(grown_alike(training.generator, network, config).to(device), features, config),
+            begin(grown_alike(training.generator, network, config).to(device), features, config, whole),
         )
         training.average.load_state_dict(grown_alike(smaller.average, network, config).state_dict())
         if training.heads.views == smaller.heads.views:

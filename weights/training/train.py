@@ -136,6 +136,7 @@ class Training:
     heads_adam: torch.optim.Adam
     muon: Muon | None  # where the config says so: it steps the generator's matrices, and leaves Adam the rest
     moments: Moments | None  # where the config gives them a weight
+    whole: Features  # in which those compare whole pictures
     step: int = 0
     drawn: int = 0  # pictures, all runs together
 
@@ -152,23 +153,29 @@ class Training:
         return parts | {name: part for name, part in optional.items() if part}
 
 
-def begin(generator: StyleGAN2, features: Features, config: TrainConfig) -> Training:
-    """A training at step 0 on the device of `generator`, which is not copied."""
-    device = generator.mapping.w_avg.device
-    with torch.no_grad():
-        channels = [m.shape[1] for m in features(torch.zeros(1, 3, 64, 64, device=device))]
+def begin(generator: StyleGAN2, features: Features, config: TrainConfig, whole: Features | None = None) -> Training:
+    """A training at step 0 on the device of `generator`, which is not copied.
+
+    The discriminator looks through `features`; `whole`, by default the same, are what moments are of.
+    """
+    device, whole = generator.mapping.w_avg.device, whole or features
     views = views_of(generator.config.img_resolution, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        heads = Discriminator(channels, config.seed, views).to(device)
+        heads = Discriminator(channels_of(features, device), config.seed, views).to(device)
     for network in (generator.train().requires_grad_(True), heads):
         channels_last(network)  # a fifth faster on a CPU
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
     muon = Muon(groups(generator), config.lr) if config.muon else None
-    moments = Moments(generator.config.z_dim, channels).to(device) if config.moments else None
-    return Training(generator, average, heads, adam, heads_adam, muon, moments)
+    moments = Moments(generator.config.z_dim, channels_of(whole, device)).to(device) if config.moments else None
+    return Training(generator, average, heads, adam, heads_adam, muon, moments, whole)
+
+
+@torch.no_grad()
+def channels_of(features: Features, device: torch.device) -> list[int]:
+    return [m.shape[1] for m in features(torch.zeros(1, 3, 64, 64, device=device))]
 
 
 def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
@@ -196,7 +203,7 @@ def train(
     """
     while training.drawn < until:
         if training.moments and training.drawn >= config.warm and not training.moments.known:
-            learn_moments(training.moments, training.average, subject, features, config, prior)
+            learn_moments(training.moments, training.average, subject, training.whole, config, prior)
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
         with torch.enable_grad():
             losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng, prior)
@@ -292,7 +299,7 @@ def step(
         own = (ws[coded:, 0] == ws[coded:, -1]).all(1)  # not made of two
         if moments and own.any():
             with fast:
-                maps = features(images[coded:][own])
+                maps = training.whole(images[coded:][own])
             losses["moments"] = moments(maps, asked[own])
             weights["moments"] = config.moments
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
