@@ -39,29 +39,27 @@ MOBILENET_V2 = Layout(
     std=(0.229, 0.224, 0.225),
     same=False,
 )  # fmt: skip
-# Their packages say nothing; the TensorFlow originals take (byte - 127) / 128, and with the other network's numbers the
-# activations leave the range that the batch normalisations know.
-_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
-EFFICIENTNET_LITE0 = Layout(
-    blocks=(
-        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
-        (6, 320, 1, 1, 3),
-    ),
-    taps=(2, 4, 10, 15),  # 24, 40, 112, 320 channels
-    mean=_LITE_MEAN,
-    std=_LITE_STD,
-    same=True,
-)  # fmt: skip
-EFFICIENTNET_LITE1 = Layout(
-    blocks=(
-        (1, 16, 1, 1, 3), (6, 24, 3, 2, 3), (6, 40, 3, 2, 5), (6, 80, 4, 2, 3), (6, 112, 4, 1, 5), (6, 192, 5, 2, 5),
-        (6, 320, 1, 1, 3),
-    ),
-    taps=(3, 6, 14, 20),  # 24, 40, 112, 320 channels
-    mean=_LITE_MEAN,
-    std=_LITE_STD,
-    same=True,
-)  # fmt: skip
+
+
+def lite(repeats: tuple[int, int, int, int, int], taps: tuple[int, ...]) -> Layout:
+    """An EfficientNet-Lite as wide as the smallest, with so many blocks of each kind but the first and the last."""
+    a, b, c, d, e = repeats
+    return Layout(
+        blocks=(
+            (1, 16, 1, 1, 3), (6, 24, a, 2, 3), (6, 40, b, 2, 5), (6, 80, c, 2, 3), (6, 112, d, 1, 5),
+            (6, 192, e, 2, 5), (6, 320, 1, 1, 3),
+        ),
+        taps=taps,  # 24, 40, 112, 320 channels
+        # The packages say nothing; the TensorFlow original takes (byte - 127) / 128, and with the other network's
+        # numbers the activations leave the range that the batch normalisations know.
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        same=True,
+    )  # fmt: skip
+
+
+EFFICIENTNET_LITE0 = lite((2, 2, 3, 3, 4), taps=(2, 4, 10, 15))
+EFFICIENTNET_LITE1 = lite((3, 3, 4, 4, 5), taps=(3, 6, 14, 20))
 
 
 class Conv(nn.Module):

@@ -63,8 +63,9 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     moments: float = 0.0
-    """Weight of how far random pictures are from where they would be spread like the pictures. Where that is, is
-    learned once, after `warm`: to learn it anew, go on into another folder (--init)."""
+    """Weight of how far random pictures are from where they would be spread like the pictures, in all networks that
+    --features names. Where that is, is learned once, after `warm`: to learn it anew, go on into another folder
+    (--init)."""
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
