@@ -92,12 +92,11 @@ def run(arguments: Arguments) -> None:
     check(arguments.config)
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    features = load_features(SOURCES[arguments.features]).to(device)
-    # The other network sees what this one would let pass.
-    whole = (
-        joined([load_features(source).to(device) for source in SOURCES.values()]) if arguments.config.moments else None
-    )
-    training = prepared(arguments, features, device, whole)
+    # Moments are of all: another network sees what the discriminator's would let pass.
+    names = list(SOURCES) if arguments.config.moments else [arguments.features]
+    networks = {name: load_features(SOURCES[name]).to(device) for name in names}
+    features = networks[arguments.features]
+    training = prepared(arguments, features, device, joined(list(networks.values())))
     prior = load_prior(prior_path(arguments.out))
     codes = known_codes(arguments)
     subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
