@@ -24,8 +24,8 @@ from torch import Tensor
 from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces
 from benchmarks.common import Journal, Pictures, machine, save_sheet, stoppable, text_table
 from benchmarks.peer_pti import invert
-from inversion import Perceptual, PivotConfig, TuneConfig, first_latent, load_perceptual, perceptual_size, pivot, tune
-from weights import Generator, load_generator, to_image, to_pixels
+from inversion import PivotConfig, TuneConfig, first_latent, pivot, tune
+from weights import Generator, Perceptual, load_generator, load_perceptual, perceptual_size, to_image, to_pixels
 
 SECONDS = (10, 30, 60)
 PTI_THRESHOLD = 0.06  # of LPIPS, at which its tuning stops

@@ -41,10 +41,9 @@ from benchmarks.common import (
 )  # fmt: skip
 from benchmarks.peer import Official
 from drag import DragConfig, DragEdit, drag
-from inversion import Perceptual, load_perceptual
 from pipeline import finish
 from pipeline.edits import seen
-from weights import Generator, load_generator, to_image, to_pixels
+from weights import Generator, Perceptual, load_generator, load_perceptual, to_image, to_pixels
 from weights.training.features import EFFICIENTNET_LITE0, load_features
 from weights.training.measure import frechet, pooled
 

@@ -23,8 +23,7 @@ from benchmarks.common import Journal, draw, machine, save_sheet, stoppable, tex
 from benchmarks.landmarks import Loop, official, ours
 from benchmarks.tracking import flow_at
 from drag import DragConfig, DragEdit
-from inversion import Perceptual, load_perceptual
-from weights import Generator, load_generator, to_pixels
+from weights import Generator, Perceptual, load_generator, load_perceptual, to_pixels
 
 POINTS = 32
 AWAY = 0.3  # of the way to another sample

@@ -19,8 +19,7 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor, nn
 
-from inversion import Perceptual
-from weights import Generator
+from weights import Generator, Perceptual
 
 See = Callable[[Tensor, float], None]  # is shown each picture, with its distance
 

@@ -20,11 +20,10 @@ from PIL import Image
 
 from align import AlignedFace, Photo, choose_face, ffhq_quad, find_faces
 from benchmarks.common import inverted
-from inversion import load_perceptual
 from pipeline import Config, finish
 from pipeline.gestures import GESTURES, region_mask
 from pipeline.report import identity_distance, strip, with_arrows
-from weights import to_image
+from weights import load_perceptual, to_image
 
 MOUTH = range(48, 68)
 SIZE = 512  # px: the aligned faces that are measured and shown

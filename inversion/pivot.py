@@ -19,8 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inversion.perceptual import Perceptual
-from weights import Adam, Generator, fast_copy, fast_products
+from weights import Adam, Generator, Perceptual, fast_copy, fast_products
 
 STEPS, ENCODED_STEPS = 50, 25
 BETAS = 0.8, 0.9  # of the gradient's moments: shorter memories than usual, for a search of few steps

@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion.perceptual import Perceptual
 from inversion.pivot import falling
-from weights import Generator, fast_copy, fast_products
+from weights import Generator, Perceptual, fast_copy, fast_products
 
 STEPS = 220
 COARSE = 32  # px

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from align import PasteConfig
 from drag import DragConfig
-from inversion import PerceptualName, PivotConfig, TuneConfig
+from inversion import PivotConfig, TuneConfig
+from weights import PerceptualName
 
 
 @dataclass(frozen=True)

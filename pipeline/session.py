@@ -39,18 +39,7 @@ from align import (
     whole_quad,
 )  # fmt: skip
 from drag import BadEdit, DragEdit, DragStep, drag
-from inversion import (
-    Perceptual,
-    PerceptualName,
-    PivotStep,
-    TuneConfig,
-    TuneStep,
-    first_latent,
-    load_perceptual,
-    perceptual_size,
-    pivot,
-    tune,
-)
+from inversion import PivotStep, TuneConfig, TuneStep, first_latent, pivot, tune
 from pipeline.config import Config
 from pipeline.edits import PHOTO, Anchor, Draft, Edit, layers_below, pins_over, read_edit
 from pipeline.folder import SessionFolder, StaleResult
@@ -59,9 +48,13 @@ from pipeline.progress import keep_last
 from pipeline.record import Record
 from weights import (
     Generator,
+    Perceptual,
+    PerceptualName,
     keep_freed_memory,
     load_generator,
+    load_perceptual,
     pack_tuning,
+    perceptual_size,
     release_memory,
     sha256_of,
     to_image,

@@ -13,8 +13,7 @@ from benchmarks.landmarks import table
 from benchmarks.peer_pti import flat_features
 from benchmarks.tracking import Assumed, flow_at, followed, nearest_neighbour
 from drag import DragConfig, DragEdit
-from inversion import load_perceptual
-from weights import Windows
+from weights import Windows, load_perceptual
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path) -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import lisa_face, small_generator
 
-from inversion import Perceptual, PivotConfig, TuneConfig, load_perceptual, pivot, tune
+from inversion import PivotConfig, TuneConfig, pivot, tune
 from inversion.pivot import falling
 from inversion.tune import _middle, _pixel_weight
 from pipeline import finish
-from weights import load_generator, to_image
+from weights import Perceptual, load_generator, load_perceptual, to_image
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import torch
 from conftest import small_generator
 
 from drag import DragConfig, DragEdit, drag
-from inversion import PivotConfig, TuneConfig, load_perceptual, pivot, tune
+from inversion import PivotConfig, TuneConfig, pivot, tune
 from pipeline import Step, finish, keep_last
-from weights import Generator
+from weights import Generator, load_perceptual
 
 STEPS = 4
 

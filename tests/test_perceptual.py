@@ -5,9 +5,8 @@ import torch
 import torch.nn.functional as F
 from conftest import lisa_face
 
-from inversion import load_perceptual
-from inversion.perceptual import _lpips_package, from_lpips
-from weights import WeightsMissing, to_image
+from weights import WeightsMissing, load_perceptual, to_image
+from weights.perceptual import _lpips_package, from_lpips
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from conftest import lisa_face, small_generator
 from torch import nn
 
 import weights.precision
-from inversion import Perceptual, PivotConfig, TuneConfig, load_perceptual, pivot, tune
-from inversion.perceptual import _lpips_package, from_lpips
+from inversion import PivotConfig, TuneConfig, pivot, tune
 from pipeline import finish
-from weights import channels_last, fast_copy, fast_products, product_type, to_image
+from weights import Perceptual, channels_last, fast_copy, fast_products, load_perceptual, product_type, to_image
+from weights.perceptual import _lpips_package, from_lpips
 from weights.precision import multiplies_bfloat16
 
 

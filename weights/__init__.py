@@ -29,6 +29,7 @@ from weights.library import (
     verify_generator,
 )  # fmt: skip
 from weights.memory import keep_freed_memory, release_memory
+from weights.perceptual import Perceptual, PerceptualName, load_perceptual, perceptual_size
 from weights.precision import channels_last, fast_copy, fast_products, product_type
 from weights.reader import Reader, Windows
 from weights.registry import KNOWN, LPIPS_TRUNKS, Alignment, KnownFile
@@ -36,9 +37,10 @@ from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 
 __all__ = [
     "KNOWN", "LPIPS_TRUNKS", "Adam", "Alignment", "BadName", "Checkpoint", "Generator", "KnownFile", "NotSaved",
-    "Reader", "Received", "StyleGAN2", "StyleGAN2Config", "Unsupported", "WeightsCorrupt", "WeightsMissing", "Windows",
-    "cache_folder", "cached", "channels_last", "check", "download", "fast_copy", "fast_products", "fetch",
-    "find_generator", "generator_file", "import_generator", "imported", "keep_freed_memory", "load_generator",
-    "metadata_of", "pack_tuning", "product_type", "read_checkpoint", "release_memory", "remove", "save_generator",
-    "sha256_of", "to_image", "to_pixels", "unpack_tuning", "verify_generator",
+    "Perceptual", "PerceptualName", "Reader", "Received", "StyleGAN2", "StyleGAN2Config", "Unsupported",
+    "WeightsCorrupt", "WeightsMissing", "Windows", "cache_folder", "cached", "channels_last", "check", "download",
+    "fast_copy", "fast_products", "fetch", "find_generator", "generator_file", "import_generator", "imported",
+    "keep_freed_memory", "load_generator", "load_perceptual", "metadata_of", "pack_tuning", "perceptual_size",
+    "product_type", "read_checkpoint", "release_memory", "remove", "save_generator", "sha256_of", "to_image",
+    "to_pixels", "unpack_tuning", "verify_generator",
 ]  # fmt: skip

@@ -22,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weights import LPIPS_TRUNKS, WeightsMissing, channels_last, fetch, product_type
+from weights.hub import WeightsMissing, fetch
+from weights.precision import channels_last, product_type
+from weights.registry import LPIPS_TRUNKS
 
 log = logging.getLogger(__name__)
 
