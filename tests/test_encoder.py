@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import small_generator
-from test_training import toy_features
-from torch import Tensor
 
 from inversion import first_latent
-from weights import Generator, WeightsCorrupt, load_generator, save_generator
+from weights import Generator, WeightsCorrupt, load_generator, load_perceptual, save_generator
 from weights.encoder import Encoder, encoder_path, save_encoder
 from weights.training.encoder import Arguments, EncoderConfig, begun, draw_known, recoloured, train_encoder
 from weights.training.files import BadCheckpoint
@@ -27,6 +25,10 @@ def generator() -> Generator:
 
 @pytest.fixture(scope="module")
 def pictures(generator: Generator) -> Pictures:
+    return pictures_of(generator)
+
+
+def pictures_of(generator: Generator) -> Pictures:
     drawn = generator.render(generator.sample(12, seed=0))
     return fit_pictures((drawn * 127.5 + 127.5).clamp(0, 255).to(torch.uint8), generator.network.config.z_dim)
 
@@ -89,7 +91,7 @@ def test_known_latents_draw_the_samples(generator: Generator, pictures: Pictures
 
 def test_training_starts_from_an_earlier_encoder(generator: Generator, tmp_path: Path) -> None:
     earlier = encoder_path(saved(generator, tmp_path))
-    encoder = begun(Arguments(Path("pictures"), init=earlier), generator, Encoder(generator.network.config).trunk)
+    encoder = begun(Arguments(Path("pictures"), init=earlier), generator)
     kept = load_generator(tmp_path / "small.safetensors").encoder
     assert kept is not None
     for name, tensor in encoder.state_dict().items():
@@ -104,7 +106,7 @@ def test_training_starts_from_the_encoder_of_a_smaller_generator(generator: Gene
     assert earlier is not None
     earlier.offsets.bias.copy_(torch.arange(1, len(earlier.offsets.bias) + 1) / 8)
     save_encoder(earlier, encoder_path(path), "0" * 64)
-    encoder = begun(Arguments(Path("pictures"), init=encoder_path(path)), grown, earlier.trunk)
+    encoder = begun(Arguments(Path("pictures"), init=encoder_path(path)), grown)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     (z, offsets), (old_z, old_offsets) = encoder(images), earlier(images)
     torch.testing.assert_close(z, old_z)
@@ -112,16 +114,20 @@ def test_training_starts_from_the_encoder_of_a_smaller_generator(generator: Gene
     assert grown.num_ws == generator.num_ws + 2 and not offsets[:, generator.num_ws :].any()
     save_encoder(encoder, encoder_path(path), "0" * 64)
     with pytest.raises(BadCheckpoint, match="is no encoder for this generator"):
-        begun(Arguments(Path("pictures"), init=encoder_path(path)), generator, earlier.trunk)
+        begun(Arguments(Path("pictures"), init=encoder_path(path)), generator)
 
 
-def test_colours_change_within_bounds() -> None:
-    images = torch.full((50, 3, 2, 2), 0.5)
+def test_light_changes_within_bounds() -> None:
+    """Of 0.5 and at most by 0.3: a channel by 0.15 of it and 0.15, then all by 0.3 of that and 0.15, then the gamma."""
+    images = torch.full((200, 3, 2, 2), 0.5)
     changed = recoloured(images, 0.3, torch.Generator().manual_seed(0))
-    far = (changed - images).abs().amax((1, 2, 3))  # of each picture
-    assert far.max() <= 0.3 * 0.5 + 0.3 + 1e-6
-    assert far.max() > 0.15 and far.median() < 0.5 * far.max()  # some much, most a little
-    assert torch.equal(recoloured(images, 0.0, torch.Generator()), images)
+    brightest = ((1.3 * 0.725 + 0.15 + 1) / 2) ** math.exp(-0.3)  # of [0, 1]; above it is cut off
+    darkest = ((0.7 * 0.275 - 0.15 + 1) / 2) ** math.exp(0.3)
+    assert changed.min() >= 2 * darkest - 1 and changed.max() <= min(1.0, 2 * brightest - 1)
+    far = (changed - images).abs().mean((1, 2, 3))  # of each picture
+    assert far.max() > 0.2 and far.median() < 0.5 * far.max()  # some much, most a little
+    assert (changed.std((1, 2, 3)) > 0).all()  # channels apart
+    torch.testing.assert_close(recoloured(images, 0.0, torch.Generator()), images)
 
 
 def means(losses: list[dict[str, float]], name: str) -> tuple[float, float]:
@@ -131,20 +137,20 @@ def means(losses: list[dict[str, float]], name: str) -> tuple[float, float]:
 
 
 def test_training_brings_latents_nearer_and_the_weight_on_offsets_holds_them(
-    generator: Generator, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("weights.encoder.SIZE", 32)  # sixteen times faster
-    config = EncoderConfig(batch=8, pictures=8 * 40, lr=3e-3)
+    generator = small_generator(32)  # the perceptual distance knows no smaller pictures
+    pictures = pictures_of(generator)
+    config, perceptual = EncoderConfig(batch=8, pictures=8 * 40, lr=3e-3), load_perceptual("st-lpips-alex")
 
     def run(config: EncoderConfig) -> list[dict[str, float]]:
         torch.manual_seed(0)
         encoder = Encoder(generator.network.config)
-        return list(train_encoder(encoder, generator, pictures, small_features, config))
+        return list(train_encoder(encoder, generator, pictures, perceptual, config))
 
-    def small_features(images: Tensor) -> list[Tensor]:
-        return toy_features(F.avg_pool2d(images, 8))
-
-    free, held = run(replace(config, offset_weight=0.0)), run(replace(config, offset_weight=100.0))
-    first, last = means(free, "latent")
-    assert last < 0.9 * first
+    free, held = run(config), run(replace(config, offset_weight=100.0, latent_weight=1.0))
+    for losses, name in ((free, "perceptual"), (free, "pixels"), (held, "latent")):
+        first, last = means(losses, name)
+        assert last < 0.9 * first, name
     assert held[-1]["offsets"] < 0.1 * free[-1]["offsets"]

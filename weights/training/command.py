@@ -17,6 +17,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from weights.hub import WeightsMissing
 from weights.memory import keep_freed_memory
 from weights.training.data import BadPictures, load_pictures, smallest_width
 from weights.training.faces import SHAPE_DIM, fit_faces, load_landmarks
@@ -37,7 +38,7 @@ def run_command(kind: type[A], run: Callable[[A], None]) -> None:
     keep_freed_memory()
     try:
         run(arguments)
-    except (BadPictures, BadCheckpoint, FeaturesMissing) as error:
+    except (BadPictures, BadCheckpoint, FeaturesMissing, WeightsMissing) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:  # what has something to keep has kept it
         sys.exit("stopped before there was anything to keep")

@@ -1,7 +1,8 @@
 """`python -m weights.training.encoder DATA --run FOLDER`: trains the encoder of the generator that a training made.
 
 Half of what it sees are training pictures, whose codes are known, half the generator's own samples, whose latents
-are. It learns the mapped latent of both, and then, by an offset for each row that is kept small, the picture itself.
+are. It learns to lower what the search of the pivot lowers, which begins at its latents: the distance of what they
+draw to the picture, and the latents' own to the mean. The picture is seen in another light, as photos are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from tqdm import tqdm
 from weights.encoder import Encoder, encoder_path, save_encoder
 from weights.generator import Generator
 from weights.hub import sha256_of
-from weights.precision import channels_last
+from weights.perceptual import Perceptual, PerceptualName, load_perceptual, perceptual_size
+from weights.precision import channels_last, fast_copy, fast_products
+from weights.stylegan2 import Synthesis
 from weights.training.command import (
     checkpoint_in,
     chosen_device,
@@ -32,11 +35,10 @@ from weights.training.command import (
     set_up,
     told,
 )
-from weights.training.features import Features, load_features
+from weights.training.features import load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
 from weights.training.growth import enlarged
-from weights.training.train import Subject, map_distance, resized
-from weights.trunk import Trunk
+from weights.training.train import Subject
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ class EncoderConfig:
     """How to train it. Spans are counted in pictures."""
 
     batch: int = 16  # pictures a step, half of them samples
-    lr: float = 1e-3  # Adam's, at its peak
+    lr: float = 5e-4  # Adam's, at its peak
     trunk_gain: float = 0.3  # of the trunk's rate, which knows pictures already
     pictures: int = 30_000  # in all; the rate falls to zero on the way
-    latent_weight: float = 1.0  # of the distance to the known latent, in units of the spread
-    pixel_weight: float = 1.0  # of the L1 distance of what the latent draws
-    feature_weight: float = 0.5  # of their distance in frozen features
-    offset_weight: float = 0.05  # of the mean squared offset: keeps latents near the mapped ones
-    colour: float = 0.5  # how far colours are changed at most, that photos in other light are known
+    latent_weight: float = 0.1  # of the distance to the known latent, in units of the spread
+    pixel_weight: float = 3.0  # of the mean squared pixel difference, beside the perceptual distance: the pivot's
+    mean_weight: float = 0.1  # of the mean squared distance to the mean latent, in units of the spread: the pivot's
+    offset_weight: float = 0.01  # of the mean squared offset: keeps latents near the mapped ones
+    colour: float = 0.5  # how far light is changed at most
     noise: float = 0.03  # standard deviation of the noise on what the encoder sees
     mixing: float = 0.5  # share of the samples that are made of two
     seed: int = 0
@@ -66,9 +68,10 @@ class Known:
 
 
 def train_encoder(
-    encoder: Encoder, generator: Generator, subject: Subject, features: Features, config: EncoderConfig
+    encoder: Encoder, generator: Generator, subject: Subject, perceptual: Perceptual, config: EncoderConfig
 ) -> Iterator[dict[str, float]]:
     """Trains `encoder` in place, yielding each step's losses."""
+    perceptual, synthesis = perceptual.fast(), fast_copy(generator.network.synthesis, generator.device)
     trunk = list(encoder.trunk.parameters())
     heads = [p for name, p in encoder.named_parameters() if not name.startswith("trunk.")]
     adam = torch.optim.Adam([{"params": trunk}, {"params": heads}], betas=(0.9, 0.99))
@@ -80,11 +83,12 @@ def train_encoder(
             group["lr"] = rate * gain
         known = draw_known(generator, subject, config, rng)
         images = recoloured(known.images, config.colour, rng)
-        losses = encoder_losses(encoder, generator, images, known.ws, subject.weight, features, config, rng)
+        losses = encoder_losses(encoder, generator, synthesis, Known(images, known.ws), perceptual, config, rng)
         loss = (
-            config.latent_weight * losses["latent"]
+            losses["perceptual"]
             + config.pixel_weight * losses["pixels"]
-            + config.feature_weight * losses["features"]
+            + config.mean_weight * losses["mean"]
+            + config.latent_weight * losses["latent"]
             + config.offset_weight * losses["offsets"]
         )
         adam.zero_grad()
@@ -109,37 +113,43 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
 
 
 def recoloured(images: Tensor, amount: float, rng: torch.Generator) -> Tensor:
-    """Another contrast and brightness for each channel, for some pictures much, for most a little."""
-    strength = amount * torch.rand(len(images), 1, 1, 1, generator=rng).square()
-    gain, bias = ((torch.rand(2, len(images), 3, 1, 1, generator=rng) * 2 - 1) * strength).to(images)
-    return (images * (1 + gain) + bias).clamp(-1, 1)
+    """In another light, some much: contrast and brightness, of each channel half as much again, and a gamma."""
+    strength = amount * torch.rand(len(images), 1, 1, 1, generator=rng)
+
+    def changes(channels: int) -> Tensor:
+        return ((torch.rand(len(images), channels, 1, 1, generator=rng) * 2 - 1) * strength).to(images)
+
+    images = images * (1 + changes(3) / 2) + changes(3) / 2
+    images = images * (1 + changes(1)) + changes(1) / 2
+    return ((images.clamp(-1, 1) + 1) / 2).pow(changes(1).exp()) * 2 - 1
 
 
 def encoder_losses(
     encoder: Encoder,
     generator: Generator,
-    images: Tensor,
-    ws: Tensor,
-    weight: Tensor,
-    features: Features,
+    synthesis: Synthesis,
+    known: Known,
+    perceptual: Perceptual,
     config: EncoderConfig,
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
+    """Of a batch; `synthesis` is the generator's own or its fast copy."""
+    images, spread = known.images, generator.spread
     seen = images + config.noise * torch.randn(images.shape, generator=rng).to(images)
-    z, offsets = encoder(seen)
+    with fast_products(generator.device):
+        z, offsets = (x.float() for x in encoder(seen))
     mapped = generator.network.mapping(z)
-    found = mapped + offsets * generator.spread
+    found = mapped + offsets * spread
     some = torch.randperm(len(images), generator=rng)[: len(images) // 2].to(images.device)
-    drawn, images = generator.render(found[some]), images[some]  # drawing costs most, and every second will do
-    size = max(128, images.shape[-1])
-    with torch.no_grad():
-        theirs = features(resized(images, size))[:3]
-    ours = features(resized(drawn, size))[:3]
+    found, images = found[some], images[some]  # drawing costs most, and every second will do
+    with fast_products(generator.device):
+        drawn = synthesis(found).float()
     return {
+        "perceptual": perceptual(drawn, images).mean(),
+        "pixels": F.mse_loss(drawn, images),
+        "mean": (found - generator.mean_latent).square().mean() / spread**2,
         # Of the mapped latent alone: the offsets are there for what it cannot say, as the light of a photo.
-        "latent": F.mse_loss(mapped, ws) / generator.spread**2,
-        "pixels": ((drawn - images).abs() * weight).mean(),
-        "features": torch.stack([map_distance(a, b) for a, b in zip(ours, theirs, strict=True)]).sum(),
+        "latent": F.mse_loss(mapped, known.ws) / spread**2,
         "offsets": offsets.square().mean(),
     }
 
@@ -153,6 +163,7 @@ class Arguments:
     landmarks: Path | None = None  # the same file, if there was one
     device: str = "auto"  # auto: the GPU where there is one
     init: Path | None = None  # an encoder to start from: that of an earlier or smaller generator with the same codes
+    perceptual: PerceptualName = "auto"  # the distance that inversions will use
     threads: int = 0  # of the CPU; 0: as many as there are cores
     save_every: float = 120  # seconds
     config: Annotated[EncoderConfig, tyro.conf.arg(name="")] = field(default_factory=EncoderConfig)
@@ -170,7 +181,7 @@ def run(arguments: Arguments) -> None:
     # Without the encoder beside it, which may be an earlier generator's.
     network, prior = load_network(path).to(device).eval().requires_grad_(False), load_prior(path)
     generator = Generator(network, str(path), sha256_of(path), prior=prior.to(device) if prior else None)
-    features = load_features().to(device)
+    perceptual = load_perceptual(arguments.perceptual, device, size=perceptual_size(generator.resolution))
     subject = load_subject(
         arguments.data,
         arguments.landmarks,
@@ -179,18 +190,21 @@ def run(arguments: Arguments) -> None:
         load_codes(checkpoint),
         device,
     )
-    encoder = begun(arguments, generator, features)
+    encoder = begun(arguments, generator)
     channels_last(encoder)
     channels_last(generator.network)
-    follow(encoder.to(device), generator, subject, features, arguments)
+    follow(encoder.to(device), generator, subject, perceptual, arguments)
 
 
-def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encoder:
-    """The encoder to train: an earlier one, or one that knows pictures but no faces. Raises BadCheckpoint."""
+def begun(arguments: Arguments, generator: Generator) -> Encoder:
+    """The encoder to train: an earlier one, or one that knows pictures but no faces.
+
+    Raises BadCheckpoint, or FeaturesMissing.
+    """
     torch.manual_seed(arguments.config.seed)
     encoder = Encoder(generator.network.config)
     if arguments.init is None:
-        encoder.trunk.load_state_dict(features.state_dict())
+        encoder.trunk.load_state_dict(load_features().state_dict())
         return encoder
     earlier = read_safetensors(arguments.init)[0]
     try:
@@ -204,11 +218,13 @@ def begun(arguments: Arguments, generator: Generator, features: Trunk) -> Encode
     return encoder
 
 
-def follow(encoder: Encoder, generator: Generator, subject: Subject, features: Features, arguments: Arguments) -> None:
+def follow(
+    encoder: Encoder, generator: Generator, subject: Subject, perceptual: Perceptual, arguments: Arguments
+) -> None:
     """Draws the bar, writes the log, and saves now and then; a run that is stopped leaves what it had."""
     config, saved = arguments.config, time.monotonic()
     path = encoder_path(arguments.run / "generator.safetensors")
-    steps = train_encoder(encoder, generator, subject, features, config)
+    steps = train_encoder(encoder, generator, subject, perceptual, config)
     log = arguments.run / "encoder-log.jsonl"
     try:
         for _ in told(steps, log, "pictures", "pic", config.pictures, config.batch):
