@@ -570,7 +570,7 @@ def test_a_strided_depthwise_convolution_stays_in_single_precision() -> None:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subject) -> None:
-    config = replace(QUICK, warm=12, ramp=4, moments=1, muon=True)
+    config = replace(QUICK, warm=12, ramp=4, moments=1)
     whole, first = begun(config), begun(config)
     trained(whole, subject, 32, config)
     trained(first, subject, 20, config)

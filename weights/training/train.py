@@ -27,7 +27,6 @@ from weights.training.codec import codec_of
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
 from weights.training.moments import DRAWN, Moments, pooled
-from weights.training.muon import Muon
 
 BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
 ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
@@ -44,9 +43,6 @@ class TrainConfig:
 
     batch: int = 16  # pictures a step
     lr: float = 2e-3  # Adam's
-    muon: bool = False
-    """The generator's matrices step by Muon: what the discriminator makes of a good one falls twice as fast. In the
-    Frechet distance that has not shown yet, and from nothing it has not been tried. A rate of 1e-4 is right for it."""
     lr_half_life: float = 100_000  # pictures in which it halves
     mapping_gain: float = 25.0  # of the mapping's rate, which the equalised weights slow down by 100
     coarse_gain: float = 1.0  # from `warm` on, of the rates of the mapping and the blocks up to 16 px: what holds shape
@@ -135,7 +131,6 @@ class Training:
     heads: Discriminator
     adam: torch.optim.Adam
     heads_adam: torch.optim.Adam
-    muon: Muon | None  # where the config says so: it steps the generator's matrices, and leaves Adam the rest
     moments: Moments | None  # where the config gives them a weight
     whole: Features  # in which those compare whole pictures
     step: int = 0
@@ -150,8 +145,7 @@ class Training:
             "heads": self.heads,
             "heads_adam": self.heads_adam,
         }
-        optional = {"muon": self.muon, "moments": self.moments}
-        return parts | {name: part for name, part in optional.items() if part}
+        return parts | {"moments": self.moments} if self.moments else parts
 
 
 def begin(generator: StyleGAN2, features: Features, config: TrainConfig, whole: Features | None = None) -> Training:
@@ -169,9 +163,8 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig, whole: 
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
-    muon = Muon(groups(generator), config.lr) if config.muon else None
     moments = Moments(generator.config.z_dim, channels_of(whole, device)).to(device) if config.moments else None
-    return Training(generator, average, heads, adam, heads_adam, muon, moments, whole)
+    return Training(generator, average, heads, adam, heads_adam, moments, whole)
 
 
 @torch.no_grad()
@@ -448,14 +441,11 @@ def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> Non
         rate *= min(1.0, (training.drawn + config.batch - config.warm - config.heads_alone) / config.ramp)
     coarse = 1.0 if alone else config.coarse_gain
     gains = config.mapping_gain * coarse, coarse, 1.0
-    for group in training.adam.param_groups:
-        group["betas"] = BETAS if alone else ADVERSARIAL_BETAS
+    for group, gain in zip(training.adam.param_groups, gains, strict=True):
+        group["lr"], group["betas"] = rate * gain, BETAS if alone else ADVERSARIAL_BETAS
     training.adam.zero_grad()
     loss.backward(inputs=list(training.generator.parameters()))  # the discriminator needs none of this
-    for optimizer in (training.muon, training.adam) if training.muon else (training.adam,):
-        for group, gain in zip(optimizer.param_groups, gains, strict=True):
-            group["lr"] = rate * gain
-        optimizer.step()
+    training.adam.step()
     # At first, forget the noise sooner.
     half_life = min(config.ema, 0.1 * (training.drawn + config.batch))
     follow(training.average, training.generator, 0.5 ** (config.batch / half_life))
