@@ -81,6 +81,21 @@ def test_a_fast_distance_is_the_same_to_two_digits(name: str, narrow: None) -> N
     assert fast.fast() is fast and fast.name == exact.name
 
 
+@torch.no_grad()
+def test_a_picture_is_summed_up_in_single_precision(narrow: None) -> None:
+    """Of blocks that add their bias alone: bfloat16 would round 0.123 to 0.123047, and what comes of it likewise."""
+    generator = small_generator()
+    for block in generator.network.synthesis.children():
+        block.torgb.weight.zero_()
+        block.torgb.bias.copy_(torch.tensor([0.123, -0.456, 0.789]))
+    ws = generator.sample(1, seed=0)
+    exact = generator.network.synthesis(ws)
+    with fast_products(generator.device):
+        fast = generator.network.synthesis(ws)
+    assert fast.dtype == torch.float32
+    torch.testing.assert_close(fast, exact, rtol=0, atol=1e-6)
+
+
 def test_loops_come_as_far_and_give_single_precision(narrow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = small_generator()
     perceptual: Perceptual = load_perceptual("st-lpips-alex", size=32)

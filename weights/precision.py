@@ -1,7 +1,7 @@
 """Products in bfloat16, in the loops that draw whole pictures, on processors that have instructions for them.
 
-Half the digits, twice the speed, and nothing to be seen in what comes out. Weights, latents, losses and what is kept
-stay in single precision. On processors without such instructions bfloat16 is slower, and is not used.
+Half the digits, twice the speed, and nothing to be seen in what comes out. Weights, latents, pictures, losses and what
+is kept stay in single precision. On processors without such instructions bfloat16 is slower, and is not used.
 """
 
 from __future__ import annotations

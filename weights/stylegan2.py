@@ -175,6 +175,16 @@ class SynthesisBlock(nn.Module):
             return self.conv1(x, ws[:, 0])
         return self.conv1(self.conv0(x, ws[:, 0]), ws[:, 1])
 
+    def draw(self, image: Tensor | None, x: Tensor, w: Tensor) -> Tensor:
+        """The picture [n, 3, R, R] from what was drawn before this block, at half the size, and the block's output x.
+
+        In single precision whatever the mode: what bfloat16 rounds off a picture, up to a level of 255, nobody sees,
+        but frozen features do, and a generator learns to make up for what nobody else who draws with it rounds.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            rgb = self.torgb(x.to(self.torgb.weight.dtype), w.to(self.torgb.weight.dtype))
+            return rgb if image is None else upsample(image, self.resample_filter) + rgb
+
 
 class Synthesis(nn.Module):
     """W+ latents [n, num_ws, w_dim] -> images [n, 3, H, W], roughly in [-1, 1]."""
@@ -195,8 +205,7 @@ class Synthesis(nn.Module):
         image: Tensor | None = None
         for block, rows in self._blocks(ws):
             x = block.features(x, rows)
-            rgb = block.torgb(x, rows[:, -1])
-            image = rgb if image is None else upsample(image, block.resample_filter) + rgb
+            image = block.draw(image, x, rows[:, -1])
             yield squared(image)
 
     def stages(self, ws: Tensor) -> tuple[Tensor, ...]:
