@@ -336,6 +336,19 @@ def test_for_a_while_only_the_discriminator_learns(faces: Faces) -> None:
     assert any(not torch.equal(before[name], tensor) for name, tensor in training.generator.named_parameters())
 
 
+def test_the_strengths_of_noise_go_a_tenth_as_far(subject: Subject) -> None:
+    """Adam's first step is the rate, whatever the gradient."""
+    config = replace(QUICK, lr=1e-3)
+    training = begun(config)
+    before = {name: p.detach().clone() for name, p in training.generator.synthesis.named_parameters()}
+    trained(training, subject, config.batch, config)
+    moved = {name: (p - before[name]).abs().max().item() for name, p in training.generator.synthesis.named_parameters()}
+    strengths = {name: far for name, far in moved.items() if name.endswith("noise_strength")}
+    assert len(strengths) == 2 * len(training.generator.config.resolutions) - 1
+    for name, far in moved.items():
+        assert far == pytest.approx(1e-4 if name in strengths else 1e-3, rel=0.01), name
+
+
 def test_the_frame_is_the_outermost_pixels() -> None:
     inside = F.pad(torch.ones(1, 3, 16 - 2 * FRAME, 16 - 2 * FRAME), (FRAME,) * 4)
     assert all(edge.sum() == 0 for edge in frame(inside))

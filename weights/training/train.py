@@ -34,6 +34,7 @@ FRAME = 4  # pixels
 COARSE_SIZES = 8, 16, 32  # px
 FINE_SHARE = 0.1  # of the gradient of the distance at those: how much of it the finer blocks take part in
 COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
+NOISE_GAIN = 0.1  # of the rate, of the strengths of noise: some 0.01, of which Adam's step would be a large part
 AT_ONCE = 8  # pictures drawn at once by a CPU, whose caches do not hold more
 
 
@@ -173,11 +174,13 @@ def channels_of(features: Features, device: torch.device) -> list[int]:
 
 
 def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
-    """Its parameters, by the rate at which they learn: the mapping's, the coarse blocks', the others'."""
+    """Its parameters, by the rate at which they learn: the mapping's, the coarse blocks', the others', the noise's."""
     blocks = list(generator.synthesis.children())
     coarse = sum(resolution <= 16 for resolution in generator.config.resolutions)
     parts = [generator.mapping], blocks[:coarse], blocks[coarse:]
-    return [{"params": [p for module in part for p in module.parameters()]} for part in parts]
+    noise = {id(p): p for name, p in generator.named_parameters() if name.endswith("noise_strength")}
+    others = [[p for module in part for p in module.parameters() if id(p) not in noise] for part in parts]
+    return [{"params": params} for params in (*others, list(noise.values()))]
 
 
 @torch.inference_mode(False)
@@ -440,7 +443,7 @@ def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> Non
     if config.heads_alone and not alone:  # Adam, which knows nothing yet, would throw a good generator far off
         rate *= min(1.0, (training.drawn + config.batch - config.warm - config.heads_alone) / config.ramp)
     coarse = 1.0 if alone else config.coarse_gain
-    gains = config.mapping_gain * coarse, coarse, 1.0
+    gains = config.mapping_gain * coarse, coarse, 1.0, NOISE_GAIN
     for group, gain in zip(training.adam.param_groups, gains, strict=True):
         group["lr"], group["betas"] = rate * gain, BETAS if alone else ADVERSARIAL_BETAS
     training.adam.zero_grad()
