@@ -29,7 +29,8 @@ from weights.training.features import Features
 from weights.training.moments import DRAWN, Moments, pooled
 
 BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
-ADVERSARIAL_BETAS = (0.0, 0.99)  # StyleGAN2's
+OPPOSED_BETAS = (0.5, 0.99)  # then: without momentum every step overshot, and each gradient pointed against the last
+HEADS_BETAS = (0.0, 0.99)  # StyleGAN2's, of the discriminator
 FRAME = 4  # pixels
 COARSE_SIZES = 8, 16, 32  # px
 FINE_SHARE = 0.1  # of the gradient of the distance at those: how much of it the finer blocks take part in
@@ -163,7 +164,7 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig, whole: 
         channels_last(network)  # a fifth faster on a CPU
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
-    heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, ADVERSARIAL_BETAS)
+    heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, HEADS_BETAS)
     moments = Moments(generator.config.z_dim, channels_of(whole, device)).to(device) if config.moments else None
     return Training(generator, average, heads, adam, heads_adam, moments, whole)
 
@@ -445,7 +446,7 @@ def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> Non
     coarse = 1.0 if alone else config.coarse_gain
     gains = config.mapping_gain * coarse, coarse, 1.0, NOISE_GAIN
     for group, gain in zip(training.adam.param_groups, gains, strict=True):
-        group["lr"], group["betas"] = rate * gain, BETAS if alone else ADVERSARIAL_BETAS
+        group["lr"], group["betas"] = rate * gain, BETAS if alone else OPPOSED_BETAS
     training.adam.zero_grad()
     loss.backward(inputs=list(training.generator.parameters()))  # the discriminator needs none of this
     training.adam.step()
