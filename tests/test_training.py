@@ -604,6 +604,15 @@ def test_a_checkpoint_of_another_discriminator_says_how_to_go_on(tmp_path: Path,
         load_checkpoint(path, SMALL, toy_features, QUICK)
 
 
+def test_a_checkpoint_whose_parameters_had_another_order_says_how_to_go_on(tmp_path: Path, subject: Subject) -> None:
+    training, path = begun(QUICK), tmp_path / "checkpoint.safetensors"
+    trained(training, subject, QUICK.batch)
+    training.adam.param_groups[1]["params"].reverse()
+    save_checkpoint(training, subject, path)
+    with pytest.raises(BadCheckpoint, match=r"another order.*--init .*generator\.safetensors"):
+        load_checkpoint(path, SMALL, toy_features, QUICK)
+
+
 def test_codes_come_back_from_the_checkpoint(tmp_path: Path, faces: Faces, pictures: Tensor, points: Tensor) -> None:
     save_checkpoint(begun(), faces, tmp_path / "checkpoint.safetensors")
     codes = load_codes(tmp_path / "checkpoint.safetensors")

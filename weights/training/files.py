@@ -55,6 +55,7 @@ def load_checkpoint(
         if found := under(part, tensors):
             try:
                 thing.load_state_dict(unflat(found, thing.state_dict()))
+                check_fit(thing)
             except (RuntimeError, ValueError) as error:
                 raise BadCheckpoint(
                     f"{path} is of another version of the training, or of other --features "
@@ -206,6 +207,14 @@ def unflat(found: dict[str, Tensor], now: dict[str, Any]) -> dict[str, Any]:
         index, quantity = name.split("/")
         state.setdefault(int(index), {})[quantity] = tensor
     return {"state": state, "param_groups": now["param_groups"]}
+
+
+def check_fit(part: Any) -> None:
+    """An optimiser takes any state, if it was another order of parameters that it remembers. Raises ValueError."""
+    if isinstance(part, torch.optim.Optimizer):
+        for parameter, values in part.state.items():
+            if any(value.shape not in ((), parameter.shape) for value in values.values()):
+                raise ValueError("its optimiser has another order")
 
 
 def load_network(path: Path) -> StyleGAN2:
