@@ -10,10 +10,19 @@ import pytest
 import torch
 from conftest import small_generator
 
-from inversion import first_latent
+from inversion import PivotConfig, first_latent, pivot
 from weights import Generator, WeightsCorrupt, load_generator, load_perceptual, save_generator
 from weights.encoder import Encoder, encoder_path, save_encoder
-from weights.training.encoder import Arguments, EncoderConfig, begun, draw_known, recoloured, train_encoder
+from weights.training.encoder import (
+    Arguments,
+    EncoderConfig,
+    Known,
+    begun,
+    draw_known,
+    encoder_losses,
+    recoloured,
+    train_encoder,
+)
 from weights.training.files import BadCheckpoint
 from weights.training.pictures import Pictures, fit_pictures
 
@@ -128,6 +137,24 @@ def test_light_changes_within_bounds() -> None:
     assert far.max() > 0.2 and far.median() < 0.5 * far.max()  # some much, most a little
     assert (changed.std((1, 2, 3)) > 0).all()  # channels apart
     torch.testing.assert_close(recoloured(images, 0.0, torch.Generator()), images)
+
+
+def test_what_is_taught_is_the_pivots_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first score, of one picture, from the latent that the encoder gives of it: the weights are written twice."""
+    monkeypatch.setattr("weights.precision.multiplies_bfloat16", lambda: False)
+    generator, config = small_generator(32), EncoderConfig(noise=0.0)
+    torch.manual_seed(0)
+    encoder, perceptual = Encoder(generator.network.config), load_perceptual("st-lpips-alex")
+    target = generator.render(generator.sample(1, seed=1)).clamp(-1, 1)
+    with torch.no_grad():
+        z, offsets = encoder(target)
+        start = (generator.network.mapping(z) + offsets * generator.spread)[0]
+        known = Known(target.repeat(2, 1, 1, 1), start.repeat(2, 1, 1))
+        rng = torch.Generator().manual_seed(0)
+        losses = encoder_losses(encoder, generator, generator.network.synthesis, known, perceptual, config, rng)
+    taught = losses["perceptual"] + config.pixel_weight * losses["pixels"] + config.mean_weight * losses["mean"]
+    first = next(pivot(generator, target, perceptual, PivotConfig(), start))
+    assert first.score == pytest.approx(float(taught), rel=1e-4)
 
 
 def means(losses: list[dict[str, float]], name: str) -> tuple[float, float]:
