@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from weights.prior import lengthened
 from weights.training.gaussians import transport
-from weights.training.moments import DRAWN, NOISE, Moments, pooled
+from weights.training.moments import CODE_NOISE, DRAWN, NOISE, Moments, pooled
 
 
 def maps_of(rows: Tensor) -> list[Tensor]:
@@ -26,7 +27,7 @@ def gaussian(covariance: list[list[float]], n: int = DRAWN) -> Tensor:
 def learned(pictures: Tensor, drawn: Tensor) -> Moments:
     moments = Moments(3, [1, 1])
     assert not moments.known
-    moments.learn(pictures, torch.arange(3.0).repeat(DRAWN, 1), drawn, drawn)
+    moments.learn(pictures, torch.zeros(len(pictures), 2), torch.arange(3.0).repeat(DRAWN, 1), drawn, drawn)
     assert moments.known
     return moments
 
@@ -60,13 +61,37 @@ def test_what_lies_too_near_together_is_asked_to_spread() -> None:
     assert torch.allclose(wanted, expected, atol=1e-4)
 
 
+def test_what_codes_say_of_pictures_is_asked_of_drawings() -> None:
+    """Of a feature that is twice the first number of a code, and a drawing that knows nothing of it; random codes have
+    noise, which is why the slope is less than 2. Of the other feature, which codes say nothing of, as before."""
+    codes = gaussian([[1.0, 0.0], [0.0, 1.0]])
+    pictures = torch.stack([2 * codes[:, 0], gaussian([[1.0, 0.0], [0.0, 1.0]]).flip(0)[:, 1]], 1)
+    z = lengthened(gaussian([[1 + CODE_NOISE, 0.0], [0.0, 1 + CODE_NOISE]]))
+    drawn = torch.tensor([3.0, 0.0]).repeat(DRAWN, 1)
+    moments = Moments(3, [1, 1])
+    moments.learn(pictures, codes, z, drawn, drawn)
+    asked = moments.wanted * moments.spread + moments.mean
+    assert torch.allclose(asked[:, 0], 2 / (1 + CODE_NOISE) * z[:, 0], atol=1e-3)
+    assert asked[:, 1].abs().max() < 0.3  # by chance both are a little alike
+
+
+def test_what_drawings_show_of_codes_is_no_reason_to_show_more() -> None:
+    """Of features that codes say nothing of, what codes make of drawings is taken from them."""
+    z = lengthened(gaussian([[1 + CODE_NOISE, 0.0], [0.0, 1 + CODE_NOISE]]))
+    pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
+    drawn = z[:, :2] + 0
+    moments = Moments(3, [1, 1])
+    moments.learn(pictures, torch.zeros(DRAWN, 2), z, drawn, drawn)
+    assert moments.wanted.abs().max() < 1e-3
+
+
 def test_the_way_found_through_the_codec_is_asked_of_what_is_drawn() -> None:
     """Through a codec that adds 1 to both features, and something of its own to each drawing, 4 too much remain."""
     pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
     stored = pictures.flip(0) + torch.tensor([4.0, 0.0])
     drawn = stored - 1 - torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(1))
     moments = Moments(3, [1, 1])
-    moments.learn(pictures, torch.zeros(DRAWN, 3), drawn, stored)
+    moments.learn(pictures, torch.zeros(DRAWN, 2), torch.zeros(DRAWN, 3), drawn, stored)
     asked = moments.wanted * moments.spread + moments.mean
     assert torch.allclose(asked, drawn - torch.tensor([4.0, 0.0]), atol=1e-3)
 
@@ -87,7 +112,7 @@ def test_a_scale_of_many_features_counts_as_much_as_one_of_few() -> None:
     moments = Moments(1, [1, 3])
     pictures = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     drawn = pictures.repeat(DRAWN // 50 + 1, 1)[:DRAWN]
-    moments.learn(pictures, torch.zeros(DRAWN, 1), drawn, drawn)
+    moments.learn(pictures, torch.zeros(50, 0), torch.zeros(DRAWN, 1), drawn, drawn)
     at = (moments.wanted[:1] + torch.tensor([1.0, 1.0, 1.0, 1.0])) * moments.spread + moments.mean
     maps = [part[:, :, None, None] for part in at.split([1, 3], 1)]
     assert moments(maps, torch.zeros(1, dtype=torch.long)).item() == pytest.approx(2, rel=1e-4)

@@ -65,6 +65,10 @@ class Faces:
     def batches(self) -> Iterator[Tensor]:
         return (resized(images, self.resolution) for images in self.pictures.batches())
 
+    def own_codes(self) -> Tensor:
+        n = len(self.pictures) // 2  # the others are mirrored
+        return torch.cat([self.codes.shape.encode(self.shapes.points[:n]), self.appearance[:n]], 1)
+
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         index = torch.randint(len(self.pictures), (n,), generator=rng)
         new = self._new_shapes(self.shapes.points[index], rng)

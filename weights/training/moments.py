@@ -1,10 +1,11 @@
 """Whether all that is drawn, together, is spread as the pictures are: mean and covariance of frozen features.
 
 A discriminator looks at one picture after another and asks each to look real. That all drawings lie to one side of the
-pictures, or too near together, it does not say, and a batch is too small to tell. So some are drawn when this begins.
-The map that takes the Gaussian of their features to the pictures' says where each should have its own, and that is
-asked of the same latents from then on. What is asked does not depend on how the training goes: moments of what was
-drawn last, remembered, come too late, and the generator swings.
+pictures, too near together, or elsewhere than their codes say, it does not tell, and a batch is too small to see it.
+So some are drawn when this begins. What a linear map from codes tells of the pictures' features is asked of theirs,
+and of the rest the Gaussian: by the map that takes theirs to the pictures'. That is asked of the same latents from then
+on. What is asked does not depend on how the training goes: moments of what was drawn last, remembered, come too late,
+and the generator swings.
 
 Pictures came out of a lossy codec, so it is through it that drawings are compared with them. What it does to one
 drawing, though, is mostly chance: a change of a third of a level moves the coarsest features by a fifth of a deviation.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from weights.training.gaussians import transport
 
 DRAWN = 2048  # latents
+CODE_NOISE = 0.25  # variance of the noise by which a random code lies off a picture's
 LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
 
@@ -47,19 +49,22 @@ class Moments(nn.Module):
         return bool(self.spread.any())
 
     @torch.no_grad()
-    def learn(self, pictures: Tensor, z: Tensor, drawn: Tensor, stored: Tensor) -> None:
-        """From pooled features of all pictures [n, C], and of what is drawn now of z [DRAWN, z_dim].
+    def learn(self, pictures: Tensor, codes: Tensor, z: Tensor, drawn: Tensor, stored: Tensor) -> None:
+        """From pooled features of all pictures [n, C] and their codes [n, z_dim - 1], and of what is drawn now of z.
 
-        Of that, [DRAWN, C], as it is drawn and as the codec stores it: the same where there is none.
+        z is [DRAWN, z_dim], codes lengthened; what is drawn of it [DRAWN, C] as it is drawn and as the codec stores
+        it, the same where there is none.
         """
         self.mean.copy_(pictures.mean(0))
         self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
-        theirs, ours = self._standard(pictures), self._standard(stored)
         self.z.copy_(z)
+        known, theirs, ours = (centred(rows) for rows in (z[:, :-1], self._standard(pictures), self._standard(stored)))
+        told = known @ slopes(centred(codes), theirs, CODE_NOISE)
+        rest = ours - known @ slopes(known, ours)
         noise = NOISE * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
-        way = transport(ours.T.cov() + noise, theirs.T.cov() + noise)
-        there = (ours - ours.mean(0)) @ way.to(ours)
-        self.wanted.copy_(self._standard(drawn) + there - ours)
+        way = transport(rest.T.cov() + noise, theirs.T.cov() - told.T.cov() + noise)
+        there = told + rest @ way
+        self.wanted.copy_(self._standard(drawn) - self._standard(stored) + there)
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""
@@ -68,6 +73,16 @@ class Moments(nn.Module):
 
     def _standard(self, rows: Tensor) -> Tensor:
         return (rows - self.mean) / self.spread
+
+
+def centred(rows: Tensor) -> Tensor:
+    return (rows - rows.mean(0)).double()
+
+
+def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
+    """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
+    seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
+    return torch.linalg.lstsq(seen, codes.T @ rows / len(codes), driver="gelsd").solution
 
 
 def pooled(maps: list[Tensor]) -> Tensor:

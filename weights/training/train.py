@@ -28,8 +28,7 @@ from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
 from weights.training.moments import DRAWN, Moments, pooled
 
-BETAS = (0.9, 0.99)  # Adam's: momentum while there is regression alone, and no opponent that moves
-OPPOSED_BETAS = (0.5, 0.99)  # then: without momentum every step overshot, and each gradient pointed against the last
+BETAS = (0.9, 0.99)  # Adam's: without momentum steps of 6e-5 overshoot along colours, and gradients turn around
 HEADS_BETAS = (0.0, 0.99)  # StyleGAN2's, of the discriminator
 FRAME = 4  # pixels
 COARSE_SIZES = 8, 16, 32  # px
@@ -61,9 +60,9 @@ class TrainConfig:
     frame_weight: float = 1.0  # of the outermost pixels' L1 distance, which stays: what zero padding does to them
     feature_weight: float = 0.5  # of the distance in frozen features
     moments: float = 0.0
-    """Weight of how far random pictures are from where they would be spread like the pictures, in all networks that
-    --features names. Where that is, is learned once, after `warm`: to learn it anew, go on into another folder
-    (--init)."""
+    """Weight of how far random pictures are from where they would follow codes and be spread like the pictures, in all
+    networks that --features names. Where that is, is learned once, after `warm`: to learn it anew, go on into another
+    folder (--init)."""
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
@@ -109,6 +108,10 @@ class Subject(Protocol):
 
     def batches(self) -> Iterator[Tensor]:
         """All pictures at the size that is trained, float [k, 3, R, R], a few at a time."""
+        ...
+
+    def own_codes(self) -> Tensor:
+        """Codes [n, z_dim - 1] of those pictures as they are, on the CPU."""
         ...
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
@@ -231,7 +234,8 @@ def learn_moments(
         images = generator.synthesis(ws).float()
         drawn.append(described(features, images, config))
         as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
-    moments.learn(torch.cat(pictures), z, torch.cat(drawn), torch.cat(as_stored))
+    own = subject.own_codes().to(z)
+    moments.learn(torch.cat(pictures), own, z, torch.cat(drawn), torch.cat(as_stored))
 
 
 def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
@@ -446,7 +450,7 @@ def generator_step(training: Training, loss: Tensor, config: TrainConfig) -> Non
     coarse = 1.0 if alone else config.coarse_gain
     gains = config.mapping_gain * coarse, coarse, 1.0, NOISE_GAIN
     for group, gain in zip(training.adam.param_groups, gains, strict=True):
-        group["lr"], group["betas"] = rate * gain, BETAS if alone else OPPOSED_BETAS
+        group["lr"] = rate * gain
     training.adam.zero_grad()
     loss.backward(inputs=list(training.generator.parameters()))  # the discriminator needs none of this
     training.adam.step()
