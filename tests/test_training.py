@@ -408,7 +408,7 @@ def test_whole_pictures_are_seen_by_every_network(faces: Faces) -> None:
     def brightness(images: Tensor) -> list[Tensor]:
         return [images.mean((1, 2, 3), keepdim=True)]
 
-    config = replace(QUICK, batch=16, warm=0, random_share=0.5, moments=1)
+    config = replace(QUICK, batch=16, warm=0, random_share=0.5, moments=1, lr=1e-9)  # it stays as it is
     torch.manual_seed(0)
     training = begin(StyleGAN2(SMALL), toy_features, config, joined([toy_features, brightness]))
     trained(training, faces, 16, config)
@@ -420,7 +420,7 @@ def test_whole_pictures_are_seen_by_every_network(faces: Faces) -> None:
     moments.wanted.copy_((rows - moments.mean) / moments.spread)
     assert trained(training, faces, 32, config)[-1]["moments"] == pytest.approx(0, abs=1e-6)
     moments.wanted[:, -1] += 3
-    assert trained(training, faces, 48, config)[-1]["moments"] == pytest.approx(9, rel=0.3)
+    assert trained(training, faces, 48, config)[-1]["moments"] == pytest.approx(9, rel=1e-3)
 
 
 def test_random_latents_are_the_priors(faces: Faces) -> None:
