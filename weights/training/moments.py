@@ -82,7 +82,7 @@ def centred(rows: Tensor) -> Tensor:
 def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
     """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
     seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
-    return torch.linalg.lstsq(seen, codes.T @ rows / len(codes), driver="gelsd").solution
+    return torch.linalg.pinv(seen, hermitian=True) @ (codes.T @ rows) / len(codes)
 
 
 def pooled(maps: list[Tensor]) -> Tensor:
