@@ -12,7 +12,7 @@ import tyro
 from PIL import Image
 
 from align import AlignedFace, PhotoError
-from pipeline.commands.common import Common, bar, say
+from pipeline.commands.common import Common, bar, say, told
 from pipeline.gestures import PhotoEdit, ask
 from pipeline.report import close_up, differing_outside, identity_distance, strip, with_arrows
 from pipeline.session import EditSession
@@ -63,7 +63,8 @@ class Demo(Common):
         """One edit from the photo, exported and told; what was asked and what came of it, as pictures."""
         started = time.perf_counter()
         before = session.photo
-        step = bar(session.drag(edit.handles, edit.targets, edit.mask, from_photo=True))
+        draft = session.draft(edit.handles, edit.targets, edit.mask, from_photo=True)
+        step = bar(session.carry_out(draft))
         assert step is not None
         after = session.result()
         output = self.output / f"{name}{session.files.photo.suffix}"
@@ -71,8 +72,7 @@ class Demo(Common):
         same = identity_distance(before.pixels, after.pixels)
         outside = differing_outside(before.pixels, after.pixels, face.quad)
         say(
-            f"{output}: {time.perf_counter() - started:.1f} s, {step.index} steps, "
-            f"{'arrived' if step.arrived else 'not arrived'}, {step.score:.1f} px left of a 512-pixel face; "
+            f"{output}: {time.perf_counter() - started:.1f} s, {told(step, draft.left(step))}; "
             f"identity distance {'no face' if same is None else f'{same:.2f}'} (one person: below 0.6); "
             f"{outside} pixels differ outside the face's square"
         )
