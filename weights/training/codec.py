@@ -6,6 +6,7 @@ draws them.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -26,7 +27,8 @@ class Codec:
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pictures uint8 [n, 3, R, R] as they are when they have been saved and opened again."""
-        return torch.stack([self._reopened(picture) for picture in pictures])
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow lets others run while it stores
+            return torch.stack(list(pool.map(self._reopened, pictures)))
 
     def of_drawn(self, images: Tensor) -> Tensor:
         """Images [n, 3, R, R] in [-1, 1] likewise, on their device; gradients go through as if nothing had changed."""
