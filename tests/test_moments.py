@@ -8,7 +8,9 @@ from torch import Tensor
 
 from weights.prior import lengthened
 from weights.training.gaussians import transport
-from weights.training.moments import CODE_NOISE, DRAWN, NOISE, Moments, pooled
+from weights.training.moments import DRAWN, NOISE, Moments, pooled
+
+CODE_NOISE = 0.25  # variance
 
 
 def maps_of(rows: Tensor) -> list[Tensor]:
@@ -27,8 +29,9 @@ def gaussian(covariance: list[list[float]], n: int = DRAWN) -> Tensor:
 def learned(pictures: Tensor, drawn: Tensor) -> Moments:
     moments = Moments(3, [1, 1])
     assert not moments.known
-    moments.learn(pictures, torch.zeros(len(pictures), 2), torch.arange(3.0).repeat(DRAWN, 1), drawn, drawn)
+    moments.learn(pictures, torch.zeros(len(pictures), 2), CODE_NOISE)
     assert moments.known
+    moments.ask(torch.arange(3.0).repeat(DRAWN, 1), drawn, drawn, 0)
     return moments
 
 
@@ -48,7 +51,9 @@ def test_what_lies_to_a_side_is_asked_to_move_by_that() -> None:
     """By 4 of a deviation of 2 in the one feature of a scale."""
     pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
     drawn = pictures + torch.tensor([4.0, 0.0])
-    assert learned(pictures, drawn)(maps_of(drawn[:5]), torch.arange(5)).item() == pytest.approx(2**2)
+    moments = learned(pictures, drawn)
+    assert moments(maps_of(drawn[:5]), torch.arange(5)).item() == pytest.approx(2**2)
+    assert moments.ask(moments.z, drawn, drawn, 0) == pytest.approx(2**2)
 
 
 def test_what_lies_too_near_together_is_asked_to_spread() -> None:
@@ -69,7 +74,8 @@ def test_what_codes_say_of_pictures_is_asked_of_drawings() -> None:
     z = lengthened(gaussian([[1 + CODE_NOISE, 0.0], [0.0, 1 + CODE_NOISE]]))
     drawn = torch.tensor([3.0, 0.0]).repeat(DRAWN, 1)
     moments = Moments(3, [1, 1])
-    moments.learn(pictures, codes, z, drawn, drawn)
+    moments.learn(pictures, codes, CODE_NOISE)
+    moments.ask(z, drawn, drawn, 0)
     asked = moments.wanted * moments.spread + moments.mean
     assert torch.allclose(asked[:, 0], 2 / (1 + CODE_NOISE) * z[:, 0], atol=1e-3)
     assert asked[:, 1].abs().max() < 0.3  # by chance both are a little alike
@@ -81,8 +87,18 @@ def test_what_drawings_show_of_codes_is_no_reason_to_show_more() -> None:
     pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
     drawn = z[:, :2] + 0
     moments = Moments(3, [1, 1])
-    moments.learn(pictures, torch.zeros(DRAWN, 2), z, drawn, drawn)
+    moments.learn(pictures, torch.zeros(DRAWN, 2), CODE_NOISE)
+    moments.ask(z, drawn, drawn, 0)
     assert moments.wanted.abs().max() < 1e-3
+
+
+def test_asked_anew_drawings_keep_what_they_have_by_then() -> None:
+    """Spread as the pictures are, but each elsewhere than before, they are asked to stay."""
+    pictures = gaussian([[4.0, 3.0], [3.0, 9.0]])
+    moments = learned(pictures, pictures)
+    assert moments(maps_of(pictures.flip(0)), torch.arange(DRAWN)).item() > 1
+    assert moments.ask(moments.z, pictures.flip(0), pictures.flip(0), 7) == pytest.approx(0, abs=1e-8)
+    assert moments.asked_at == 7
 
 
 def test_the_way_found_through_the_codec_is_asked_of_what_is_drawn() -> None:
@@ -91,7 +107,8 @@ def test_the_way_found_through_the_codec_is_asked_of_what_is_drawn() -> None:
     stored = pictures.flip(0) + torch.tensor([4.0, 0.0])
     drawn = stored - 1 - torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(1))
     moments = Moments(3, [1, 1])
-    moments.learn(pictures, torch.zeros(DRAWN, 2), torch.zeros(DRAWN, 3), drawn, stored)
+    moments.learn(pictures, torch.zeros(DRAWN, 2), CODE_NOISE)
+    moments.ask(torch.zeros(DRAWN, 3), drawn, stored, 0)
     asked = moments.wanted * moments.spread + moments.mean
     assert torch.allclose(asked, drawn - torch.tensor([4.0, 0.0]), atol=1e-3)
 
@@ -112,7 +129,8 @@ def test_a_scale_of_many_features_counts_as_much_as_one_of_few() -> None:
     moments = Moments(1, [1, 3])
     pictures = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     drawn = pictures.repeat(DRAWN // 50 + 1, 1)[:DRAWN]
-    moments.learn(pictures, torch.zeros(50, 0), torch.zeros(DRAWN, 1), drawn, drawn)
+    moments.learn(pictures, torch.zeros(50, 0), CODE_NOISE)
+    moments.ask(torch.zeros(DRAWN, 1), drawn, drawn, 0)
     at = (moments.wanted[:1] + torch.tensor([1.0, 1.0, 1.0, 1.0])) * moments.spread + moments.mean
     maps = [part[:, :, None, None] for part in at.split([1, 3], 1)]
     assert moments(maps, torch.zeros(1, dtype=torch.long)).item() == pytest.approx(2, rel=1e-4)

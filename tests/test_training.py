@@ -461,6 +461,19 @@ def test_random_pictures_are_asked_for_what_belongs_to_their_latents(faces: Face
     assert trained(training, faces, 48, config)[-1]["moments"] > 1
 
 
+def test_how_pictures_are_spread_is_asked_anew(faces: Faces) -> None:
+    """Every so many pictures, of other latents, and what of it is missing is logged then."""
+    config = replace(QUICK, warm=4, moments=1, moments_for=8)
+    training = begun(config)
+    losses = [trained(training, faces, until, config)[0] for until in (4, 8)]
+    moments = training.moments
+    assert moments
+    before = moments.z.clone()
+    losses += trained(training, faces, 16, config)
+    assert ["off" in each for each in losses] == [False, True, False, True]
+    assert moments.asked_at == 12 and not torch.equal(moments.z, before)
+
+
 def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:
     """And gradients reach what was drawn, as if it had not been stored."""
     images = (torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1).requires_grad_()
@@ -583,7 +596,7 @@ def test_a_strided_depthwise_convolution_stays_in_single_precision() -> None:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, subject: Subject) -> None:
-    config = replace(QUICK, warm=12, ramp=4, moments=1)
+    config = replace(QUICK, warm=12, ramp=4, moments=1, moments_for=12)
     whole, first = begun(config), begun(config)
     trained(whole, subject, 32, config)
     trained(first, subject, 20, config)

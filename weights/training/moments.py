@@ -2,10 +2,11 @@
 
 A discriminator looks at one picture after another and asks each to look real. That all drawings lie to one side of the
 pictures, too near together, or elsewhere than their codes say, it does not tell, and a batch is too small to see it.
-So some are drawn when this begins. What a linear map from codes tells of the pictures' features is asked of theirs,
-and of the rest the Gaussian: by the map that takes theirs to the pictures'. That is asked of the same latents from then
-on. What is asked does not depend on how the training goes: moments of what was drawn last, remembered, come too late,
-and the generator swings.
+So some are drawn. What a linear map from codes tells of the pictures' features is asked of theirs, and of the rest the
+Gaussian: by the map that takes theirs to the pictures'. That is asked of the same latents for some thousand pictures.
+What is asked until then does not depend on how the training goes: moments of what was drawn last, remembered, come too
+late, and the generator swings. Asked forever, it would hold each drawing to the rest that it had once, and where it has
+another by now the nearest is to vary less. So it is found anew then, from what is drawn.
 
 Pictures came out of a lossy codec, so it is through it that drawings are compared with them. What it does to one
 drawing, though, is mostly chance: a change of a third of a level moves the coarsest features by a fifth of a deviation.
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 from weights.training.gaussians import transport
 
 DRAWN = 2048  # latents
-CODE_NOISE = 0.25  # variance of the noise by which a random code lies off a picture's
 LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
 
@@ -33,43 +33,61 @@ class Moments(nn.Module):
 
     mean: Tensor
     spread: Tensor
+    slopes: Tensor
+    covariance: Tensor
     z: Tensor
     wanted: Tensor
+    asked_at: Tensor
 
     def __init__(self, z_dim: int, channels: list[int]):
         super().__init__()
         self.sizes = list(channels)  # of each scale's part of a row of features
-        n = sum(channels)
-        shapes = {"mean": (n,), "spread": (n,), "z": (DRAWN, z_dim), "wanted": (DRAWN, n)}
-        for name, shape in shapes.items():
+        n, codes = sum(channels), z_dim - 1
+        shapes = {"mean": (n,), "spread": (n,), "slopes": (codes, n), "covariance": (n, n)}
+        for name, shape in (shapes | {"z": (DRAWN, z_dim), "wanted": (DRAWN, n)}).items():
             self.register_buffer(name, torch.zeros(shape))
+        self.register_buffer("asked_at", torch.tensor(-1))  # pictures drawn by then
 
     @property
     def known(self) -> bool:
         return bool(self.spread.any())
 
     @torch.no_grad()
-    def learn(self, pictures: Tensor, codes: Tensor, z: Tensor, drawn: Tensor, stored: Tensor) -> None:
-        """From pooled features of all pictures [n, C] and their codes [n, z_dim - 1], and of what is drawn now of z.
+    def learn(self, pictures: Tensor, codes: Tensor, noise: float) -> None:
+        """From pooled features of all pictures [n, C] and their codes [n, z_dim - 1].
 
-        z is [DRAWN, z_dim], codes lengthened; what is drawn of it [DRAWN, C] as it is drawn and as the codec stores
-        it, the same where there is none.
+        `noise` is the variance of the noise by which a random code lies off a picture's.
         """
         self.mean.copy_(pictures.mean(0))
         self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
+        theirs = centred(self._standard(pictures))
+        self.slopes.copy_(slopes(centred(codes), theirs, noise))
+        self.covariance.copy_(theirs.T.cov())
+
+    @torch.no_grad()
+    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int) -> float:
+        """From what is drawn of z, codes lengthened [DRAWN, z_dim]; `at` is the pictures that were drawn by then.
+
+        Of it are the features [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none.
+        Returns how far off that is, as `forward` does.
+        """
         self.z.copy_(z)
-        known, theirs, ours = (centred(rows) for rows in (z[:, :-1], self._standard(pictures), self._standard(stored)))
-        told = known @ slopes(centred(codes), theirs, CODE_NOISE)
+        known, ours = centred(z[:, :-1]), centred(self._standard(stored))
+        told = known @ self.slopes.double()
         rest = ours - known @ slopes(known, ours)
         noise = NOISE * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
-        way = transport(rest.T.cov() + noise, theirs.T.cov() - told.T.cov() + noise)
+        way = transport(rest.T.cov() + noise, self.covariance - told.T.cov() + noise)
         there = told + rest @ way
         self.wanted.copy_(self._standard(drawn) - self._standard(stored) + there)
+        self.asked_at.fill_(at)
+        return float(self._distance(self._standard(drawn) - self.wanted))
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""
-        off = (self._standard(pooled(maps)) - self.wanted[index]).square()
-        return torch.stack([part.mean() for part in off.split(self.sizes, 1)]).sum()
+        return self._distance(self._standard(pooled(maps)) - self.wanted[index])
+
+    def _distance(self, off: Tensor) -> Tensor:
+        return torch.stack([part.square().mean() for part in off.split(self.sizes, 1)]).sum()
 
     def _standard(self, rows: Tensor) -> Tensor:
         return (rows - self.mean) / self.spread

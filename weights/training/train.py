@@ -53,7 +53,7 @@ class TrainConfig:
     adversarial: float = 0.3  # its weight from then on
     full_half_life: float = 10_000  # pictures in which the weight of full-size pixels halves, from `warm` on
     random_share: float = 0.25  # of each batch after `warm`: random latents, which no picture is asked of
-    random_noise: float = 0.5  # standard deviation of the noise on the codes they are made of, where there is no prior
+    random_noise: float = 0.5  # standard deviation of the noise on the codes they are made of; the prior's too
     mixing: float = 0.5  # share of the latents made of two, so rows may be edited apart
     jitter: float = 0.05  # standard deviation of the noise on codes, which have one themselves
     coarse_weight: float = 1.0  # of the L1 distance at COARSE_SIZES
@@ -61,8 +61,8 @@ class TrainConfig:
     feature_weight: float = 0.5  # of the distance in frozen features
     moments: float = 0.0
     """Weight of how far random pictures are from where they would follow codes and be spread like the pictures, in all
-    networks that --features names. Where that is, is learned once, after `warm`: to learn it anew, go on into another
-    folder (--init)."""
+    networks that --features names."""
+    moments_for: int = 8_000  # pictures for which that is asked of the same latents, before it is found anew
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
@@ -203,8 +203,9 @@ def train(
     Raises FloatingPointError where a loss is no longer a number.
     """
     while training.drawn < until:
-        if training.moments and training.drawn >= config.warm and not training.moments.known:
-            learn_moments(training.moments, training.average, subject, training.whole, config, prior)
+        asked: dict[str, float] = {}
+        if training.moments and training.drawn >= config.warm:
+            asked = keep_asking(training, training.moments, subject, config, prior)
         rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
         with torch.enable_grad():
             losses = step(training, subject.draw(config.batch, rng), subject.weight, features, config, rng, prior)
@@ -212,30 +213,32 @@ def train(
         training.drawn += config.batch
         if not math.isfinite(sum(losses.values())):
             raise FloatingPointError(f"a loss is not finite at step {training.step}: {losses}")
-        yield losses
+        yield losses | asked
 
 
 @torch.no_grad()
-def learn_moments(
-    moments: Moments,
-    generator: StyleGAN2,
-    subject: Subject,
-    features: Features,
-    config: TrainConfig,
-    prior: Prior | None,
-) -> None:
-    """What pictures are like, and what this generator draws of random latents."""
-    rng = torch.Generator().manual_seed(config.seed)
+def keep_asking(
+    training: Training, moments: Moments, subject: Subject, config: TrainConfig, prior: Prior | None
+) -> dict[str, float]:
+    """Learns what pictures are like, and every so often asks anew; returns for the log how far off all is then.
+
+    From what the average generator draws, which is what is exported: the one of the moment is soon another.
+    """
+    features, generator = training.whole, training.average
+    if not moments.known:
+        rows = [described(features, images, config) for images in tqdm(subject.batches(), "pictures", leave=False)]
+        moments.learn(torch.cat(rows), subject.own_codes().to(moments.z), config.random_noise**2)
+    elif training.drawn < moments.asked_at + config.moments_for:
+        return {}
+    rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
     codes = lengthened(subject.draw_codes(DRAWN, rng)).to(moments.z)
     z = free_z(codes, torch.randn(codes.shape, generator=rng).to(codes), config, prior)
-    pictures = [described(features, images, config) for images in tqdm(subject.batches(), "pictures", leave=False)]
     drawn, as_stored = [], []
     for ws in tqdm(generator.mapping(z).split(AT_ONCE), "what is drawn", leave=False):
         images = generator.synthesis(ws).float()
         drawn.append(described(features, images, config))
         as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
-    own = subject.own_codes().to(z)
-    moments.learn(torch.cat(pictures), own, z, torch.cat(drawn), torch.cat(as_stored))
+    return {"off": moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn)}
 
 
 def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
