@@ -208,6 +208,17 @@ def test_weaker_augmentation_changes_colours_less() -> None:
     assert (half.cutout < 2).sum() < 0.75 * (full.cutout < 2).sum()
 
 
+def test_augmentation_adds_the_same_noise_to_whatever_it_changes() -> None:
+    change = draw_augmentation(64, torch.Generator().manual_seed(0), noise=0.2)
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    added = change(images) - replace(change, noise=torch.zeros(64, 1, 1, 1))(images)
+    assert torch.allclose(added.std((1, 2, 3)), change.noise.flatten(), rtol=0.1)
+    assert float(change.noise.max()) == pytest.approx(0.2, abs=0.02) and float(change.noise.median()) < 0.2 / 3
+    other = change(-images) - replace(change, noise=torch.zeros(64, 1, 1, 1))(-images)
+    torch.testing.assert_close(added, other, atol=1e-5, rtol=0)
+    assert not draw_augmentation(64, torch.Generator().manual_seed(0)).noise.any()
+
+
 def test_augmentation_moves_by_whole_pixels_and_cuts_squares() -> None:
     change = draw_augmentation(1, torch.Generator().manual_seed(0))
     ones = torch.ones(1, 1, 1, 1)

@@ -26,6 +26,8 @@ class Augmentation:
     contrast: Tensor  # [n, 1, 1, 1], factor
     shift: Tensor  # [n, 2], (x, y) as shares of the width
     cutout: Tensor  # [n, 2], the square's (x, y) centre as shares of the width; far outside: none
+    noise: Tensor  # [n, 1, 1, 1], standard deviation
+    seed: int  # of the noise
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images [n, 3, R, R], changed."""
@@ -34,7 +36,9 @@ class Augmentation:
         images = grey + (images - grey) * self.saturation
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + (images - mean) * self.contrast
-        return translate(images, self.shift) * self._mask(images)
+        images = translate(images, self.shift) * self._mask(images)
+        rng = torch.Generator().manual_seed(self.seed)
+        return images + self.noise * torch.randn(images.shape, generator=rng).to(images)
 
     def _mask(self, images: Tensor) -> Tensor:
         """[n, 1, R, R], 0 in the square left out."""
@@ -45,11 +49,12 @@ class Augmentation:
 
 
 def draw_augmentation(
-    n: int, rng: torch.Generator, device: torch.device | str = "cpu", strength: float = 1.0
+    n: int, rng: torch.Generator, device: torch.device | str = "cpu", strength: float = 1.0, noise: float = 0.0
 ) -> Augmentation:
     """n changes, the same on every device for a state of `rng`, which is a generator of the CPU's.
 
-    With less `strength` colours change less and fewer squares are left out; shifts stay.
+    With less `strength` colours change less and fewer squares are left out; shifts stay. Noise is at most `noise`,
+    and mostly much less.
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -65,6 +70,8 @@ def draw_augmentation(
         contrast=about(1.0, 0.4),
         shift=uniform(-SHIFT, SHIFT, 2),
         cutout=uniform(0, 1, 2) + none * 9.0,
+        noise=noise * uniform(0, 1, 1, 1, 1).square(),
+        seed=int(torch.randint(2**62, (), generator=rng)),
     )
 
 

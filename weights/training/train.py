@@ -66,6 +66,7 @@ class TrainConfig:
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
+    noise: float = 0.0  # the largest standard deviation of noise on what the discriminator sees, of pictures in [-1, 1]
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
     ema: float = 3_000  # pictures in which the average generator forgets half
     w_avg_decay: float = 0.998  # a step, of the mean latent
@@ -265,8 +266,8 @@ def step(
     asked = torch.randint(DRAWN, (config.random,), generator=rng).to(device)
     ws = latents(training.generator, targets, coded, config, rng, prior, moments.z[asked] if moments else None)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
-    strength = config.augmentation
-    changed = draw_augmentation(config.batch, rng, device, strength) if since >= 0 else lambda images: images
+    augmentation = draw_augmentation(config.batch, rng, device, config.augmentation, config.noise)
+    changed = augmentation if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
     with fast, torch.set_grad_enabled(not heads_only):
         drawn_at = draw_stages(training.generator.synthesis, ws, config.compiled)
