@@ -483,6 +483,8 @@ def test_how_pictures_are_spread_is_asked_anew(faces: Faces) -> None:
     losses += trained(training, faces, 16, config)
     assert ["off" in each for each in losses] == [False, True, False, True]
     assert moments.asked_at == 12 and not torch.equal(moments.z, before)
+    moments.asked_at.fill_(-1)  # as if it was stopped while pictures were drawn for it
+    assert "off" in trained(training, faces, 20, config)[0]
 
 
 def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:

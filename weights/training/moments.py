@@ -50,7 +50,12 @@ class Moments(nn.Module):
 
     @property
     def known(self) -> bool:
-        return bool(self.spread.any())
+        return bool(self.covariance.any())
+
+    def asked(self, span: int, drawn: int) -> bool:
+        """Whether something is asked already, for less than `span` of the `drawn` pictures."""
+        at = int(self.asked_at)
+        return at >= 0 and drawn < at + span
 
     @torch.no_grad()
     def learn(self, pictures: Tensor, codes: Tensor, noise: float) -> None:

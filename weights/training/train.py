@@ -229,7 +229,7 @@ def keep_asking(
     if not moments.known:
         rows = [described(features, images, config) for images in tqdm(subject.batches(), "pictures", leave=False)]
         moments.learn(torch.cat(rows), subject.own_codes().to(moments.z), config.random_noise**2)
-    elif training.drawn < moments.asked_at + config.moments_for:
+    if moments.asked(config.moments_for, training.drawn):
         return {}
     rng = torch.Generator().manual_seed(config.seed * 1_000_003 + training.step)
     codes = lengthened(subject.draw_codes(DRAWN, rng)).to(moments.z)
