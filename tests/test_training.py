@@ -720,16 +720,16 @@ def test_growth_changes_nothing_that_is_drawn() -> None:
     assert (F.avg_pool2d(drawn, 2) - small).abs().mean() < 0.1 * small.abs().mean()
 
 
-def trained_and_grown(folder: Path, faces: Faces, config: TrainConfig, resolution: int) -> tuple[Training, Training]:
-    """A training of 16 pictures, and what comes of its checkpoint at another resolution."""
+def trained_and_grown(folder: Path, faces: Faces, config: TrainConfig, **larger: int) -> tuple[Training, Training]:
+    """A training of 16 pictures, and what comes of its checkpoint in a larger network."""
     small, path = begun(config), folder / "checkpoint.safetensors"
     trained(small, faces, 16, config)
     save_checkpoint(small, faces, path)
-    return small, load_checkpoint(path, replace(SMALL, img_resolution=resolution), toy_features, config)
+    return small, load_checkpoint(path, replace(SMALL, **larger), toy_features, config)
 
 
 def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: Faces) -> None:
-    small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=4, ramp=4), 32)
+    small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=4, ramp=4), img_resolution=32)
     assert large.drawn == 16
     torch.testing.assert_close(large.heads.state_dict(), small.heads.state_dict())
     z = torch.randn(1, 12)
@@ -738,8 +738,17 @@ def test_a_grown_training_goes_on_with_its_discriminator(tmp_path: Path, faces: 
     assert (F.avg_pool2d(after, 2) - before).abs().mean() < 0.1 * before.abs().mean()
 
 
+def test_what_pictures_are_like_is_kept_where_they_stay_as_large(tmp_path: Path, faces: Faces) -> None:
+    config = replace(QUICK, warm=0, moments=1)
+    small, wide = trained_and_grown(tmp_path, faces, config, channel_base=256, channel_max=24)
+    assert small.moments and wide.moments and small.moments.known
+    torch.testing.assert_close(wide.moments.state_dict(), small.moments.state_dict())
+    _, large = trained_and_grown(tmp_path, faces, config, img_resolution=32)
+    assert large.moments and not large.moments.known
+
+
 def test_grown_beyond_the_features_it_begins_both_views_with_the_heads_of_the_one(tmp_path: Path, faces: Faces) -> None:
-    small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=0, ramp=4), 64)
+    small, large = trained_and_grown(tmp_path, faces, replace(QUICK, warm=0, ramp=4), img_resolution=64)
     shown = given(torch.randn(4, 3, 32, 32))
     small.heads.eval(), large.heads.eval()
     for one, two in zip(small.heads(*shown), large.heads(*shown), strict=True):

@@ -37,8 +37,8 @@ class Augmentation:
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + (images - mean) * self.contrast
         images = translate(images, self.shift) * self._mask(images)
-        rng = torch.Generator().manual_seed(self.seed)
-        return images + self.noise * torch.randn(images.shape, generator=rng).to(images)
+        rng = torch.Generator(images.device).manual_seed(self.seed)
+        return images + self.noise * torch.randn(images.shape, generator=rng, device=images.device)
 
     def _mask(self, images: Tensor) -> Tensor:
         """[n, 1, R, R], 0 in the square left out."""
@@ -51,7 +51,7 @@ class Augmentation:
 def draw_augmentation(
     n: int, rng: torch.Generator, device: torch.device | str = "cpu", strength: float = 1.0, noise: float = 0.0
 ) -> Augmentation:
-    """n changes, the same on every device for a state of `rng`, which is a generator of the CPU's.
+    """n changes, the same on every device but for the noise's numbers, for a state of `rng`, which is the CPU's.
 
     With less `strength` colours change less and fewer squares are left out; shifts stay. Noise is at most `noise`,
     and mostly much less.
