@@ -1,5 +1,6 @@
 """What several tests share: the real photos, small networks, and a generator whose latent is the answer."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,12 @@ from pipeline import Config, EditSession, finish
 from weights import Generator, StyleGAN2, StyleGAN2Config, Windows, save_generator
 
 DATA = Path(__file__).parent / "data"
+
+# `make test` has two processes test side by side: each, and the commands it starts, keeps to its share of the cores.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    share = max(1, (os.cpu_count() or 1) // workers)
+    os.environ["OMP_NUM_THREADS"] = str(share)
+    torch.set_num_threads(share)
 
 
 @pytest.fixture(scope="session")

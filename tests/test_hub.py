@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 import hashlib
-import os
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from local_server import Server, early_close, failing, serve
 
 from weights import KNOWN, KnownFile, WeightsCorrupt, WeightsMissing, cache_folder, download, fetch, hub
 
-CONTENT = os.urandom(300_000)
+CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 KNOWN_FILE = KnownFile("weights.bin", "", SHA256, "")
 
