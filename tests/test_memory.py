@@ -1,8 +1,11 @@
-"""weights.memory, on the process that runs the tests: every session keeps memory so."""
+"""weights.memory, each time in a process of its own."""
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,14 +28,32 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_what_is_freed_is_used_again_without_the_kernel() -> None:
+def alone(measure: Callable[[], int]) -> int:
+    """What `measure` returns in a new process.
+
+    In this one an allocation may have failed, as some tests provoke it: glibc then serves the thread from an arena of
+    small pieces for good, and gives every large array back as it did before.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(measure).result()
+
+
+def fewest_faults() -> int:
     keep_freed_memory()
-    assert min(faults() for _ in range(5)) < 1000  # of 32,768 pages of 4 kB
+    return min(faults() for _ in range(5))
 
 
-def test_what_is_kept_can_be_given_back() -> None:
+def given_back() -> int:
     keep_freed_memory()
     faults()
     kept = resident()
     release_memory()
-    assert resident() < kept - 100e6
+    return kept - resident()
+
+
+def test_what_is_freed_is_used_again_without_the_kernel() -> None:
+    assert alone(fewest_faults) < 1000  # of 32,768 pages of 4 kB
+
+
+def test_what_is_kept_can_be_given_back() -> None:
+    assert alone(given_back) > 100e6

@@ -27,7 +27,10 @@ def glibc() -> Any:
 
 @cache
 def keep_freed_memory() -> None:
-    """From now on the process keeps what it frees, for the arrays to come; `release_memory` gives it back."""
+    """From now on the process keeps what it frees, for the arrays to come; `release_memory` gives it back.
+
+    Not in a thread for which an allocation failed before: glibc serves it from an arena of small pieces ever after.
+    """
     if not glibc():
         return
     # One arena: the others hold no array of more than 64 MB.
