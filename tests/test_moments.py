@@ -8,14 +8,18 @@ from torch import Tensor
 
 from weights.prior import lengthened
 from weights.training.gaussians import transport
-from weights.training.moments import DRAWN, NOISE, Moments, pooled
+from weights.training.moments import DRAWN, GRID, NOISE, WIDEST, Moments, row_of
 
 CODE_NOISE = 0.25  # variance
 
 
 def maps_of(rows: Tensor) -> list[Tensor]:
-    """[n, 2] -> the maps of n even pictures at two scales, of one channel each."""
-    return [rows[:, i].view(-1, 1, 1, 1).expand(-1, 1, size, size) for i, size in ((0, 4), (1, 2))]
+    """[n, 2] -> the maps of n even pictures in two networks, of one channel each."""
+    return [rows[:, i].view(-1, 1, 1, 1).expand(-1, 1, 4, 4) for i in range(2)]
+
+
+def of_two() -> Moments:
+    return Moments(3, maps_of(torch.zeros(1, 2)))
 
 
 def gaussian(covariance: list[list[float]], n: int = DRAWN) -> Tensor:
@@ -27,7 +31,7 @@ def gaussian(covariance: list[list[float]], n: int = DRAWN) -> Tensor:
 
 
 def learned(pictures: Tensor, drawn: Tensor) -> Moments:
-    moments = Moments(3, [1, 1])
+    moments = of_two()
     assert not moments.known
     moments.learn(pictures, torch.zeros(len(pictures), 2), CODE_NOISE)
     assert moments.known
@@ -37,7 +41,18 @@ def learned(pictures: Tensor, drawn: Tensor) -> Moments:
 
 def test_features_are_pooled_over_the_picture() -> None:
     picture = torch.arange(16.0).view(1, 1, 4, 4)
-    assert pooled([picture, picture[..., :2, :2]]).tolist() == [[7.5, 2.5]]
+    assert row_of([picture, picture + 1]).tolist() == [[7.5, 8.5]]
+
+
+def test_features_half_way_are_told_apart_by_where_they_are() -> None:
+    """Neither the finest maps nor those eight times as coarse; the others by the means of 4 x 4 places."""
+    maps = [torch.zeros(2, 1, size, size) for size in (32, 16, 8, 4)]
+    maps[1][0, 0, 2:4, 14:] = 8  # in the second row of places and the last column, a half of its 4 x 4 pixels
+    maps[1][0, 0, 2:4, 12:14] = 4
+    row = row_of(maps)
+    assert row.shape == (2, 4 + 2 * GRID**2) and not row[1].any()
+    assert row[0].nonzero().flatten().tolist() == [1, 4 + 3]
+    assert row[0, 1] == pytest.approx(48 / 256) and row[0, 7] == pytest.approx(48 / 16)
 
 
 def test_what_is_spread_like_the_pictures_stays() -> None:
@@ -73,7 +88,7 @@ def test_what_codes_say_of_pictures_is_asked_of_drawings() -> None:
     pictures = torch.stack([2 * codes[:, 0], gaussian([[1.0, 0.0], [0.0, 1.0]]).flip(0)[:, 1]], 1)
     z = lengthened(gaussian([[1 + CODE_NOISE, 0.0], [0.0, 1 + CODE_NOISE]]))
     drawn = torch.tensor([3.0, 0.0]).repeat(DRAWN, 1)
-    moments = Moments(3, [1, 1])
+    moments = of_two()
     moments.learn(pictures, codes, CODE_NOISE)
     moments.ask(z, drawn, drawn, 0)
     asked = moments.wanted * moments.spread + moments.mean
@@ -81,12 +96,41 @@ def test_what_codes_say_of_pictures_is_asked_of_drawings() -> None:
     assert asked[:, 1].abs().max() < 0.3  # by chance both are a little alike
 
 
+def test_what_codes_say_of_a_place_is_asked_there() -> None:
+    """A feature is twice the first number of a code in one place of pictures, and drawings are alike everywhere."""
+    codes = gaussian([[1.0, 0.0], [0.0, 1.0]])
+    pictures = torch.zeros(DRAWN, 2 + GRID**2)
+    pictures[:, 2 + 5] = 2 * codes[:, 0]
+    moments = Moments(3, [torch.zeros(1, 1, size, size) for size in (8, 4)])
+    moments.learn(pictures, codes, 0.0)
+    drawn = torch.zeros(DRAWN, 2 + GRID**2)
+    moments.ask(lengthened(codes), drawn, drawn, 0)
+    asked = moments.wanted * moments.spread + moments.mean
+    assert torch.allclose(asked[:, 7], 2 * codes[:, 0], atol=1e-3)
+    asked[:, 7] = 0
+    assert not asked.any()
+
+
+def test_what_varies_too_little_in_a_place_is_asked_to_vary_more_each_time() -> None:
+    """One place has nine tenths of the pictures' spread, which is asked for, another half: by a quarter more."""
+    pictures = torch.zeros(DRAWN, 2 + GRID**2)
+    pictures[:, 7:9] = gaussian([[4.0, 0.0], [0.0, 4.0]])
+    drawn = pictures.clone()
+    drawn[:, 7], drawn[:, 8] = 0.9 * pictures[:, 7], 0.5 * pictures[:, 8]
+    moments = Moments(3, [torch.zeros(1, 1, size, size) for size in (8, 4)])
+    moments.learn(pictures, torch.zeros(DRAWN, 2), CODE_NOISE)
+    moments.ask(torch.arange(3.0).repeat(DRAWN, 1), drawn, drawn, 0)
+    asked = moments.wanted * moments.spread + moments.mean
+    assert torch.allclose(asked[:, 7], pictures[:, 7], atol=1e-3)
+    assert torch.allclose(asked[:, 8], WIDEST * drawn[:, 8], atol=1e-3)
+
+
 def test_what_drawings_show_of_codes_is_no_reason_to_show_more() -> None:
     """Of features that codes say nothing of, what codes make of drawings is taken from them."""
     z = lengthened(gaussian([[1 + CODE_NOISE, 0.0], [0.0, 1 + CODE_NOISE]]))
     pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
     drawn = z[:, :2] + 0
-    moments = Moments(3, [1, 1])
+    moments = of_two()
     moments.learn(pictures, torch.zeros(DRAWN, 2), CODE_NOISE)
     moments.ask(z, drawn, drawn, 0)
     assert moments.wanted.abs().max() < 1e-3
@@ -106,7 +150,7 @@ def test_the_way_found_through_the_codec_is_asked_of_what_is_drawn() -> None:
     pictures = gaussian([[4.0, 0.0], [0.0, 9.0]])
     stored = pictures.flip(0) + torch.tensor([4.0, 0.0])
     drawn = stored - 1 - torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(1))
-    moments = Moments(3, [1, 1])
+    moments = of_two()
     moments.learn(pictures, torch.zeros(DRAWN, 2), CODE_NOISE)
     moments.ask(torch.zeros(DRAWN, 3), drawn, stored, 0)
     asked = moments.wanted * moments.spread + moments.mean
@@ -126,7 +170,7 @@ def test_each_is_asked_for_its_own() -> None:
 
 
 def test_a_scale_of_many_features_counts_as_much_as_one_of_few() -> None:
-    moments = Moments(1, [1, 3])
+    moments = Moments(1, [torch.zeros(1, channels, 1, 1) for channels in (1, 3)])
     pictures = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     drawn = pictures.repeat(DRAWN // 50 + 1, 1)[:DRAWN]
     moments.learn(pictures, torch.zeros(50, 0), CODE_NOISE)

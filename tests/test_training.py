@@ -45,7 +45,7 @@ from weights.training.files import (
     save_sheets,
 )
 from weights.training.growth import grown
-from weights.training.moments import pooled
+from weights.training.moments import row_of
 from weights.training.pictures import fit_pictures
 from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
@@ -424,13 +424,13 @@ def test_whole_pictures_are_seen_by_every_network(faces: Faces) -> None:
     training = begin(StyleGAN2(SMALL), toy_features, config, joined([toy_features, brightness]))
     trained(training, faces, 16, config)
     moments = training.moments
-    assert moments and moments.sizes == [6, 6, 6, 6, 1]
+    assert moments and moments.sizes == [6, 6, 6, 6, 1, 96, 96]
     training.generator.load_state_dict(training.average.state_dict())
     with torch.no_grad():
-        rows = pooled(training.whole(training.generator.synthesis(training.generator.mapping(moments.z))))
+        rows = row_of(training.whole(training.generator.synthesis(training.generator.mapping(moments.z))))
     moments.wanted.copy_((rows - moments.mean) / moments.spread)
     assert trained(training, faces, 32, config)[-1]["moments"] == pytest.approx(0, abs=1e-6)
-    moments.wanted[:, -1] += 3
+    moments.wanted[:, moments.pooled - 1] += 3
     assert trained(training, faces, 48, config)[-1]["moments"] == pytest.approx(9, rel=1e-3)
 
 
@@ -465,7 +465,7 @@ def test_random_pictures_are_asked_for_what_belongs_to_their_latents(faces: Face
     assert moments
     with torch.no_grad():
         drawn = training.generator.synthesis(training.generator.mapping(moments.z))
-        rows = pooled(toy_features(drawn))
+        rows = row_of(toy_features(drawn))
     moments.wanted.copy_((rows - moments.mean) / moments.spread)
     assert trained(training, faces, 32, config)[-1]["moments"] == pytest.approx(0, abs=1e-6)
     moments.wanted.copy_(moments.wanted.flip(0))

@@ -36,8 +36,8 @@ class Mirrored:
         return torch.cat([make(self.images(part), part).cpu() for part in torch.arange(len(self)).split(64)])
 
     def batches(self) -> Iterator[Tensor]:
-        """The n as they are, float [k, 3, R, R] in [-1, 1], a few at a time."""
-        return map(to_float, self.pictures.split(16))
+        """All, float [k, 3, R, R] in [-1, 1], a few at a time."""
+        return map(self.images, torch.arange(len(self)).split(16))
 
     def some(self, k: int) -> Tensor:
         """Numbers of k of the pictures, the same ones each time, for grids."""

@@ -66,8 +66,7 @@ class Faces:
         return (resized(images, self.resolution) for images in self.pictures.batches())
 
     def own_codes(self) -> Tensor:
-        n = len(self.pictures) // 2  # the others are mirrored
-        return torch.cat([self.codes.shape.encode(self.shapes.points[:n]), self.appearance[:n]], 1)
+        return torch.cat([self.codes.shape.encode(self.shapes.points), self.appearance], 1)
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         index = torch.randint(len(self.pictures), (n,), generator=rng)

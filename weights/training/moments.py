@@ -8,6 +8,10 @@ What is asked until then does not depend on how the training goes: moments of wh
 late, and the generator swings. Asked forever, it would hold each drawing to the rest that it had once, and where it has
 another by now the nearest is to vary less. So it is found anew then, from what is drawn.
 
+Averaged over the picture, features do not tell where in it something is missing. So of the maps in the middle, where a
+feature is a part of a face and not yet all of it, what codes tell is asked for in each of 4 x 4 places as well; there
+are too many of those for a covariance, and of the rest each is to be spread as it is in pictures.
+
 Pictures came out of a lossy codec, so it is through it that drawings are compared with them. What it does to one
 drawing, though, is mostly chance: a change of a third of a level moves the coarsest features by a fifth of a deviation.
 So the way that a drawing has to go is found through the codec, and asked of the drawing as it is.
@@ -16,34 +20,40 @@ So the way that a drawing has to go is found through the codec, and asked of the
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weights.training.gaussians import transport
 
 DRAWN = 2048  # latents
+GRID = 4  # places a side
+WIDEST = 1.25  # how much wider the rest of a feature in a place is asked to be at once
 LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
 
 
 class Moments(nn.Module):
-    """Latents, and the pooled features that what is drawn from each should have.
+    """Latents, and the features, a row of them, that what is drawn from each should have.
 
-    Those are in deviations from the pictures' mean, in units of the pictures' spread.
+    Those are in deviations from the pictures' mean, in units of the pictures' spread. `like` are maps of any picture.
     """
 
     mean: Tensor
     spread: Tensor
     slopes: Tensor
     covariance: Tensor
+    rest: Tensor
     z: Tensor
     wanted: Tensor
     asked_at: Tensor
 
-    def __init__(self, z_dim: int, channels: list[int]):
+    def __init__(self, z_dim: int, like: list[Tensor]):
         super().__init__()
-        self.sizes = list(channels)  # of each scale's part of a row of features
-        n, codes = sum(channels), z_dim - 1
-        shapes = {"mean": (n,), "spread": (n,), "slopes": (codes, n), "covariance": (n, n)}
+        self.sizes = [part.shape[1] for part in parts_of(like)]  # of each part of a row
+        self.pooled = sum(m.shape[1] for m in like)  # of those the first, all parts of whole pictures
+        n, codes = sum(self.sizes), z_dim - 1
+        shapes = {"mean": (n,), "spread": (n,), "slopes": (codes, n), "rest": (n,)}
+        shapes["covariance"] = (self.pooled, self.pooled)
         for name, shape in (shapes | {"z": (DRAWN, z_dim), "wanted": (DRAWN, n)}).items():
             self.register_buffer(name, torch.zeros(shape))
         self.register_buffer("asked_at", torch.tensor(-1))  # pictures drawn by then
@@ -59,37 +69,39 @@ class Moments(nn.Module):
 
     @torch.no_grad()
     def learn(self, pictures: Tensor, codes: Tensor, noise: float) -> None:
-        """From pooled features of all pictures [n, C] and their codes [n, z_dim - 1].
+        """From rows of all pictures [n, C] and their codes [n, z_dim - 1].
 
         `noise` is the variance of the noise by which a random code lies off a picture's.
         """
         self.mean.copy_(pictures.mean(0))
         self.spread.copy_(pictures.std(0).clamp_min(LEAST_SPREAD))
-        theirs = centred(self._standard(pictures))
-        self.slopes.copy_(slopes(centred(codes), theirs, noise))
-        self.covariance.copy_(theirs.T.cov())
+        known, theirs = centred(codes), centred(self._standard(pictures))
+        self.slopes.copy_(slopes(known, theirs, noise))
+        self.covariance.copy_(theirs[:, : self.pooled].T.cov())
+        self.rest.copy_(size_of(theirs - known @ slopes(known, theirs)))
 
     @torch.no_grad()
     def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int) -> float:
         """From what is drawn of z, codes lengthened [DRAWN, z_dim]; `at` is the pictures that were drawn by then.
 
-        Of it are the features [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none.
+        Of it are the rows [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none.
         Returns how far off that is, as `forward` does.
         """
         self.z.copy_(z)
         known, ours = centred(z[:, :-1]), centred(self._standard(stored))
         told = known @ self.slopes.double()
-        rest = ours - known @ slopes(known, ours)
-        noise = NOISE * torch.eye(len(self.mean), dtype=torch.float64, device=self.mean.device)
-        way = transport(rest.T.cov() + noise, self.covariance - told.T.cov() + noise)
-        there = told + rest @ way
+        rest, n = ours - known @ slopes(known, ours), self.pooled
+        noise = NOISE * torch.eye(n, dtype=torch.float64, device=self.mean.device)
+        way = transport(rest[:, :n].T.cov() + noise, self.covariance - told[:, :n].T.cov() + noise)
+        wider = (self.rest[n:] / size_of(rest[:, n:]).clamp_min(LEAST_SPREAD)).clamp(1 / WIDEST, WIDEST)
+        there = told + torch.cat([rest[:, :n] @ way, rest[:, n:] * wider], 1)
         self.wanted.copy_(self._standard(drawn) - self._standard(stored) + there)
         self.asked_at.fill_(at)
         return float(self._distance(self._standard(drawn) - self.wanted))
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
-        """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each scale's mean, summed."""
-        return self._distance(self._standard(pooled(maps)) - self.wanted[index])
+        """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each part's mean, summed."""
+        return self._distance(self._standard(row_of(maps)) - self.wanted[index])
 
     def _distance(self, off: Tensor) -> Tensor:
         return torch.stack([part.square().mean() for part in off.split(self.sizes, 1)]).sum()
@@ -102,12 +114,23 @@ def centred(rows: Tensor) -> Tensor:
     return (rows - rows.mean(0)).double()
 
 
+def size_of(rows: Tensor) -> Tensor:
+    """The root mean square of each column."""
+    return rows.square().mean(0).sqrt()
+
+
 def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
     """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
     seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
     return torch.linalg.pinv(seen, hermitian=True) @ (codes.T @ rows) / len(codes)
 
 
-def pooled(maps: list[Tensor]) -> Tensor:
-    """Maps [n, C_i, h_i, w_i] -> their means [n, sum of C_i]."""
-    return torch.cat([m.float().mean((2, 3)) for m in maps], 1)
+def row_of(maps: list[Tensor]) -> Tensor:
+    """Maps [n, C_i, h_i, w_i] -> a row of features for each picture [n, C]."""
+    return torch.cat(parts_of(maps), 1)
+
+
+def parts_of(maps: list[Tensor]) -> list[Tensor]:
+    """Each map's mean [n, C_i], then of those two and four times as coarse as the finest the means of GRID^2 places."""
+    middle = [m for m in maps if maps[0].shape[-1] // m.shape[-1] in (2, 4)]
+    return [m.float().mean((2, 3)) for m in maps] + [F.adaptive_avg_pool2d(m.float(), GRID).flatten(1) for m in middle]

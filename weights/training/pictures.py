@@ -40,7 +40,7 @@ class Pictures:
         return self.pictures.batches()
 
     def own_codes(self) -> Tensor:
-        return self.codes[: len(self.codes) // 2]  # the others are mirrored
+        return self.codes
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
         return self.codes[torch.randint(len(self.pictures), (n,), generator=rng)]

@@ -26,7 +26,7 @@ from weights.training.augment import draw_augmentation
 from weights.training.codec import codec_of
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
-from weights.training.moments import DRAWN, Moments, pooled
+from weights.training.moments import DRAWN, Moments, row_of
 
 BETAS = (0.9, 0.99)  # Adam's: without momentum steps of 6e-5 overshoot along colours, and gradients turn around
 HEADS_BETAS = (0.0, 0.99)  # StyleGAN2's, of the discriminator
@@ -108,11 +108,11 @@ class Subject(Protocol):
         ...
 
     def batches(self) -> Iterator[Tensor]:
-        """All pictures at the size that is trained, float [k, 3, R, R], a few at a time."""
+        """All pictures and their mirror images at the size that is trained, float [k, 3, R, R], a few at a time."""
         ...
 
     def own_codes(self) -> Tensor:
-        """Codes [n, z_dim - 1] of those pictures as they are, on the CPU."""
+        """Codes [n, z_dim - 1] of those as they are, on the CPU."""
         ...
 
     def draw_codes(self, n: int, rng: torch.Generator) -> Tensor:
@@ -169,7 +169,8 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig, whole: 
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, HEADS_BETAS)
-    moments = Moments(generator.config.z_dim, channels_of(whole, device)).to(device) if config.moments else None
+    like = whole(torch.zeros(1, 3, 64, 64, device=device))
+    moments = Moments(generator.config.z_dim, like).to(device) if config.moments else None
     return Training(generator, average, heads, adam, heads_adam, moments, whole)
 
 
@@ -243,9 +244,9 @@ def keep_asking(
 
 
 def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
-    """The pooled features of images, as `Moments` takes them."""
+    """A row of features for each of images, as `Moments` takes them."""
     with bfloat16(config, images.device):
-        return pooled(features(images))
+        return row_of(features(images))
 
 
 def step(
