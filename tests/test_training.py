@@ -316,6 +316,20 @@ def test_the_shape_code_of_a_redrawn_face_is_its_shape(faces: Faces) -> None:
 # --- the loop ------------------------------------------------------------------------------------------------
 
 
+def test_codes_are_of_the_pictures_and_of_their_mirror_images(subject: Subject) -> None:
+    """In their order: a linear map tells brightness from them, and hardly from those of the next picture."""
+    images, codes = torch.cat(list(subject.batches())), subject.own_codes()
+    one, other = images.chunk(2)
+    assert torch.equal(one.flip(3), other)
+    brightness = images.mean((1, 2, 3))
+
+    def missed(codes: Tensor) -> float:
+        known = F.pad(codes, (0, 1), value=1.0)
+        return float((brightness - known @ torch.linalg.lstsq(known, brightness).solution).std() / brightness.std())
+
+    assert missed(codes) < 0.8 * missed(codes.roll(1, 0))
+
+
 def test_the_regression_falls(subject: Subject) -> None:
     config = replace(QUICK, batch=16)
     losses = [losses["full"] for losses in trained(begun(config), subject, 16 * 40, config)]
