@@ -35,9 +35,9 @@ class Mirrored:
         """make(images, their numbers) of them all, on the CPU, a few at a time."""
         return torch.cat([make(self.images(part), part).cpu() for part in torch.arange(len(self)).split(64)])
 
-    def batches(self) -> Iterator[Tensor]:
-        """All, float [k, 3, R, R] in [-1, 1], a few at a time."""
-        return map(self.images, torch.arange(len(self)).split(16))
+    def batches(self, size: int = 16) -> Iterator[Tensor]:
+        """All, float [size, 3, R, R] in [-1, 1], the last batch perhaps smaller."""
+        return map(self.images, torch.arange(len(self)).split(size))
 
     def some(self, k: int) -> Tensor:
         """Numbers of k of the pictures, the same ones each time, for grids."""

@@ -101,8 +101,8 @@ def run(arguments: Arguments) -> None:
         )
 
     mirrored = Mirrored(pictures)
-    parts = (mirrored.images(part) for part in torch.arange(len(mirrored)).split(BATCH))
-    real = pooled(features, tqdm(parts, "pictures", -(-len(mirrored) // BATCH)), device)  # and their mirror images
+    parts = tqdm(mirrored.batches(BATCH), "pictures", -(-len(mirrored) // BATCH))
+    real = pooled(features, parts, device)  # and their mirror images
     drawn = pooled(features, map(to_float, draws(generator, arguments.samples, arguments.psi, codec)), device)
     seen = {psi: torch.cat(list(draws(generator, FACES, psi, codec))) for psi in FACE_PSI}
     near = pooled(features, map(to_float, seen[FACE_PSI[0]].split(BATCH)), device)

@@ -163,20 +163,21 @@ def begin(generator: StyleGAN2, features: Features, config: TrainConfig, whole: 
     views = views_of(generator.config.img_resolution, config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        heads = Discriminator(channels_of(features, device), config.seed, views).to(device)
+        channels = [m.shape[1] for m in maps_of_nothing(features, device)]
+        heads = Discriminator(channels, config.seed, views).to(device)
     for network in (generator.train().requires_grad_(True), heads):
         channels_last(network)  # a fifth faster on a CPU
     average = copy.deepcopy(generator).eval().requires_grad_(False)
     adam = torch.optim.Adam(groups(generator), config.lr, BETAS)
     heads_adam = torch.optim.Adam(heads.parameters(), config.heads_lr, HEADS_BETAS)
-    like = whole(torch.zeros(1, 3, 64, 64, device=device))
-    moments = Moments(generator.config.z_dim, like).to(device) if config.moments else None
+    moments = Moments(generator.config.z_dim, maps_of_nothing(whole, device)).to(device) if config.moments else None
     return Training(generator, average, heads, adam, heads_adam, moments, whole)
 
 
 @torch.no_grad()
-def channels_of(features: Features, device: torch.device) -> list[int]:
-    return [m.shape[1] for m in features(torch.zeros(1, 3, 64, 64, device=device))]
+def maps_of_nothing(features: Features, device: torch.device) -> list[Tensor]:
+    """What `features` are like: those of an even picture."""
+    return features(torch.zeros(1, 3, 64, 64, device=device))
 
 
 def groups(generator: StyleGAN2) -> list[dict[str, Any]]:
