@@ -208,14 +208,25 @@ def begun(arguments: Arguments, generator: Generator) -> Encoder:
         return encoder
     earlier = read_safetensors(arguments.init)[0]
     try:
-        # Of a generator grown since: new rows come last and begin with no offset.
+        # Of a generator grown since: new rows come last and begin with no offset, new numbers of codes say nothing.
         for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
             if name in earlier:
                 earlier[name] = enlarged(earlier[name], fresh.detach(), name)
+        for name, fresh in encoder.z.named_parameters(prefix="z"):
+            if name in earlier:
+                earlier[name] = lengthened_by(earlier[name].float(), len(fresh) - len(earlier[name]))
         encoder.load_state_dict(earlier)
     except RuntimeError as error:
         raise BadCheckpoint(f"{arguments.init} is no encoder for this generator: leave --init out") from error
     return encoder
+
+
+def lengthened_by(old: Tensor, more: int) -> Tensor:
+    """What draws z [z_dim, ...] of codes, for codes that have become longer: `more` numbers before the constant."""
+    if more <= 0:
+        return old
+    constant = old[-1:] * ((len(old) + more - 1) / (len(old) - 1)) ** 0.5
+    return torch.cat([old[:-1], old.new_zeros(more, *old.shape[1:]), constant])
 
 
 def follow(

@@ -13,6 +13,12 @@ def root(covariance: Tensor, power: float) -> Tensor:
     return ((axes * variance**power) @ axes.T).to(covariance)
 
 
+def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
+    """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
+    seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
+    return torch.linalg.pinv(seen, hermitian=True) @ (codes.T @ rows) / len(codes)
+
+
 def transport(ours: Tensor, theirs: Tensor) -> Tensor:
     """The symmetric map [k, k] by which points of covariance `ours` get `theirs` (Knott and Smith 1984)."""
     half, back = root(ours, 0.5), root(ours, -0.5)

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weights.training.gaussians import transport
+from weights.training.gaussians import slopes, transport
 
 DRAWN = 2048  # latents
 GRID = 4  # places a side
@@ -117,12 +117,6 @@ def centred(rows: Tensor) -> Tensor:
 def size_of(rows: Tensor) -> Tensor:
     """The root mean square of each column."""
     return rows.square().mean(0).sqrt()
-
-
-def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
-    """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
-    seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
-    return torch.linalg.pinv(seen, hermitian=True) @ (codes.T @ rows) / len(codes)
 
 
 def row_of(maps: list[Tensor]) -> Tensor:
