@@ -51,7 +51,7 @@ from weights.training.growth import grown_prior
 from weights.training.shapes import FEATURE_CODES, Basis
 from weights.training.train import Subject, TrainConfig, Training, begin, bfloat16, free_z, train
 
-EFFECTS_IN = 192  # drawings: four minutes on two cores
+EFFECTS_IN = 192  # drawings: three minutes on two cores
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def run(arguments: Arguments) -> None:
     prior, codes = known_prior(arguments), known_codes(arguments)
     size, z_dim = arguments.resolution, arguments.z_dim
     subject = load_subject(arguments.data, arguments.landmarks, size, z_dim, codes, device, arguments.feature_dim)
+    if codes and FEATURE_CODES not in codes and FEATURE_CODES in subject.tensors():
+        begin_feature_codes(training, subject, prior, arguments.config)
     try:
-        if codes and FEATURE_CODES not in codes and FEATURE_CODES in subject.tensors():
-            begin_feature_codes(training, subject, prior, arguments.config)
         follow_steps(training, subject, features, prior and prior.to(device), arguments)
     except KeyboardInterrupt:
         tqdm.write("stopped; the same command goes on from here")

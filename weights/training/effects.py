@@ -30,10 +30,9 @@ def begin_effects(network: StyleGAN2, ws: Tensor, features: Features, basis: Bas
     """
     jacobian, spread = mean_effects(network, ws, features, basis)
     heard = affines_of(network)
+    changes = least_changes(jacobian, spread).split([len(affine.weight) for affine in heard])
     told = LRELU_GAIN * (1 + LRELU_SLOPE**network.mapping.layers)  # of a code by its channels, one less the other
-    for affine, change in zip(
-        heard, least_changes(jacobian, spread).split([len(a.weight) for a in heard]), strict=True
-    ):
+    for affine, change in zip(heard, changes, strict=True):
         columns = change.to(affine.weight) / (affine.weight_gain * told)
         with torch.no_grad():
             affine.weight[:, -2 * len(jacobian) :] += torch.cat([columns, -columns], 1)

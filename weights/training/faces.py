@@ -136,8 +136,8 @@ def fit_faces(
 ) -> Faces:
     """Faces of uint8 pictures [n, 3, S, S] with points [n, 68, 2], to be drawn at `resolution`, S by default.
 
-    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted. `feature_dim` of their numbers are
-    of `features`; to `codes` that have none, they are added.
+    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted. With `features` some of their
+    numbers are of those: as many as `codes` have, or `feature_dim`, which are added to `codes` that have none.
     """
     shapes, both = fit_shapes(points), Mirrored(pictures)
     known = FaceCodes.of_tensors(codes) if codes else None
@@ -149,7 +149,7 @@ def fit_faces(
     small = both.thumbnails(lambda images, index: shapeless(images, shapes.points[index].to(images), mean.to(images)))
     appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim - feature_dim)
     rest, looks = known.features if known else None, appearance.encode(small)
-    if features and (feature_dim or rest):
+    if features:
         rows = described(pictures, features).repeat(2, 1)
         codes_so_far = torch.cat([shape.encode(shapes.points), looks], 1)
         rest = rest or fit_rest(rows, codes_so_far, feature_dim)

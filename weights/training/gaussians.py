@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
+
 
 def root(covariance: Tensor, power: float) -> Tensor:
     """A power of a covariance [k, k]; of directions in which nothing varies, as of those that vary least."""

@@ -23,12 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weights.training.gaussians import slopes, transport
+from weights.training.gaussians import LEAST_SPREAD, slopes, transport
 
 DRAWN = 2048  # latents
 GRID = 4  # places a side
 WIDEST = 1.25  # how much wider the rest of a feature in a place is asked to be at once
-LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
 
 

@@ -12,14 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weights.training.gaussians import slopes
+from weights.training.gaussians import LEAST_SPREAD, slopes
 
 THUMBNAIL = 32  # px
 FLOW = 48  # px: the grid on which splines are evaluated; finer than that they are smooth
 SMOOTH = 1e-4  # of the spline: lets points that meet in one shape part in the other without a fold
 SHAPE_NOISE = 0.8  # standard deviations of natural shapes, in every natural component
 FEATURE_CODES = "codes/features/down"  # among the tensors of a checkpoint that has some
-LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NATURAL = 24  # components of natural shapes: 99.4 % of their variance
 
 # Point i of a face is point MIRROR[i] of its mirror image.
