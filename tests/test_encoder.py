@@ -13,7 +13,6 @@ from conftest import small_generator
 from inversion import PivotConfig, first_latent, pivot
 from weights import Generator, WeightsCorrupt, load_generator, load_perceptual, save_generator
 from weights.encoder import Encoder, encoder_path, save_encoder
-from weights.stylegan2 import StyleGAN2
 from weights.training.encoder import (
     Arguments,
     EncoderConfig,
@@ -125,26 +124,6 @@ def test_training_starts_from_the_encoder_of_a_smaller_generator(generator: Gene
     save_encoder(encoder, encoder_path(path), "0" * 64)
     with pytest.raises(BadCheckpoint, match="is no encoder for this generator"):
         begun(Arguments(Path("pictures"), init=encoder_path(path)), generator)
-
-
-@torch.no_grad()
-def test_training_starts_from_the_encoder_of_a_generator_with_shorter_codes(
-    generator: Generator, tmp_path: Path
-) -> None:
-    path, config = saved(generator, tmp_path), generator.network.config
-    grown = replace(config, z_dim=config.z_dim + 4, w_dim=config.w_dim + 8)
-    longer = replace(generator, network=StyleGAN2(grown))
-    earlier, images = load_generator(path).encoder, torch.rand(2, 3, 16, 16) * 2 - 1
-    assert earlier is not None
-    earlier.offsets.bias.copy_(torch.arange(1, len(earlier.offsets.bias) + 1) / 8)
-    save_encoder(earlier, encoder_path(path), "0" * 64)
-    encoder = begun(Arguments(Path("pictures"), init=encoder_path(path)), longer)
-    (z, offsets), (old_z, old_offsets) = encoder(images), earlier(images)
-    torch.testing.assert_close(offsets[..., : config.w_dim], old_offsets)
-    assert not offsets[..., config.w_dim :].any()
-    torch.testing.assert_close(z[:, :-5], old_z[:, :-1])
-    assert not z[:, -5:-1].any()
-    torch.testing.assert_close(z[:, -1], old_z[:, -1] * ((config.z_dim + 3) / (config.z_dim - 1)) ** 0.5)
 
 
 def test_light_changes_within_bounds() -> None:

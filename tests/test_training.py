@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +23,12 @@ from weights.generator import axes_of
 from weights.prior import Prior, lengthened
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import __main__ as command
-from weights.training import command as training_command
 from weights.training import mean as mean_command
 from weights.training.augment import draw_augmentation
 from weights.training.codec import codec_of
 from weights.training.command import has_compiler, load_subject, means
 from weights.training.data import BadPictures, load_pictures, to_bytes, to_float
 from weights.training.discriminator import Discriminator, heads_loss
-from weights.training.effects import affines_of, begin_effects
 from weights.training.faces import Faces, fit_faces, load_landmarks
 from weights.training.features import SOURCES, Source, joined
 from weights.training.files import (
@@ -42,16 +39,15 @@ from weights.training.files import (
     load_codes,
     load_heads,
     load_network,
-    load_prior,
     save_checkpoint,
     save_codes,
     save_heads,
     save_sheets,
 )
-from weights.training.growth import grown, grown_prior
+from weights.training.growth import grown
 from weights.training.moments import row_of
 from weights.training.pictures import fit_pictures
-from weights.training.shapes import BORDER, MIRROR, Basis, apart, fit_basis, fit_rest, grid, mirrored, moves, warped
+from weights.training.shapes import BORDER, MIRROR, apart, fit_basis, grid, mirrored, moves, warped
 from weights.training.train import (
     COARSE,
     FINE_SHARE,
@@ -665,35 +661,6 @@ def test_codes_come_back_from_the_checkpoint(tmp_path: Path, faces: Faces, pictu
     assert torch.allclose(again.appearance[:20], faces.appearance[:20], atol=1e-5)
 
 
-def test_what_codes_do_not_tell_is_coded_by_its_strongest_components() -> None:
-    rng = torch.Generator().manual_seed(0)
-    codes, hidden = (torch.randn(4000, 3, generator=rng), torch.randn(4000, 2, generator=rng))
-    spread = torch.tensor([1, 10, 0.1, 2])  # of which none counts more than another
-    rows = torch.stack([codes[:, 0] + hidden[:, 0], hidden[:, 0], hidden[:, 0] - codes[:, 1], hidden[:, 1] / 2], 1)
-    rest = fit_rest(rows * spread + 7, codes, 2)
-    found = rest.encode(torch.cat([rows * spread + 7, codes], 1))
-    torch.testing.assert_close(found.T.cov(), torch.eye(2), atol=1e-3, rtol=0)
-    told = torch.corrcoef(torch.cat([found, codes, hidden], 1).T)[:2, 2:]
-    assert told[:, :3].abs().max() < 0.01  # nothing that codes tell
-    assert told[0, 3].abs() > 0.99 and told[1, 4].abs() > 0.99
-
-
-def with_features(pictures: Tensor, points: Tensor, codes: dict[str, Tensor] | None = None, z_dim: int = 12) -> Faces:
-    return fit_faces(pictures, points, z_dim, codes, shape_dim=6, features=toy_features, feature_dim=3)
-
-
-def test_faces_have_feature_codes_that_come_back_from_a_file(faces: Faces, pictures: Tensor, points: Tensor) -> None:
-    coded = with_features(pictures, points)
-    assert coded.own_codes().shape == (80, 11) and faces.codes.features is None
-    torch.testing.assert_close(coded.appearance.std(0), torch.ones(5), atol=0.05, rtol=0)
-    torch.testing.assert_close(coded.appearance[:40, 2:], coded.appearance[40:, 2:], atol=2, rtol=0)  # all but mirrored
-    again = with_features(pictures[:20], points[:20], coded.tensors())
-    torch.testing.assert_close(again.appearance[:20], coded.appearance[:20], atol=1e-4, rtol=0)
-    longer = with_features(pictures, points, faces.tensors(), z_dim=15)
-    torch.testing.assert_close(longer.own_codes()[:, :11], faces.own_codes(), atol=1e-4, rtol=0)
-    assert longer.own_codes().shape == (80, 14)
-
-
 def test_a_generator_without_its_checkpoint_goes_on_with_its_codes(tmp_path: Path, faces: Faces) -> None:
     arguments = command.Arguments(tmp_path, out=tmp_path / "none", init=tmp_path / "g.safetensors")
     assert command.known_codes(arguments) is None
@@ -765,51 +732,6 @@ def test_growth_changes_nothing_that_is_drawn() -> None:
     drawn = large.synthesis(large.mapping(z))
     assert drawn.shape[-1] == 32
     assert (F.avg_pool2d(drawn, 2) - small).abs().mean() < 0.1 * small.abs().mean()
-
-
-def test_longer_codes_change_nothing_that_is_drawn_and_go_through_new_channels_as_they_are() -> None:
-    torch.manual_seed(0)
-    network = StyleGAN2(SMALL)
-    known, new = (F.normalize(torch.randn(64, k)) * k**0.5 for k in (11, 6))  # as long as codes are
-    longer = grown(network, replace(SMALL, z_dim=18, w_dim=28))
-    before, after = network.mapping(lengthened(known)), longer.mapping(lengthened(torch.cat([known, new], 1)))
-    assert (after[..., :16] - before).abs().mean() < 0.02 * before.abs().mean()
-    told = after[:, 0, 16:22] - after[:, 0, 22:]  # each number, less its negative
-    torch.testing.assert_close(told, 2**0.5 * 1.04 * new, rtol=0.04, atol=0)
-    torch.testing.assert_close(longer.synthesis(after), network.synthesis(after[..., :16]), atol=1e-4, rtol=1e-4)
-
-
-def test_a_longer_prior_gives_the_new_numbers_the_spread_of_codes_with_noise() -> None:
-    old, normal = Prior(12), torch.randn(20_000, 18, generator=torch.Generator().manual_seed(0))
-    old.layers[0].get_parameter("bias").data += 0.3  # something that was learned
-    new = grown_prior(old, 18, noise=0.5)
-    codes = new(normal)
-    assert codes.shape == (20_000, 18)
-    torch.testing.assert_close(codes[:, :11], old.codes(normal[:, :11]))
-    torch.testing.assert_close(codes[:, 11:17].T.cov(), 1.25 * torch.eye(6), atol=0.04, rtol=0)
-
-
-def feature_codes_drawn(network: StyleGAN2, codes: Tensor, basis: Basis) -> Tensor:
-    maps = toy_features(network.synthesis(network.mapping(lengthened(codes))))
-    row = torch.cat([m.mean((2, 3)) for m in maps], 1)
-    return row @ basis.down[: row.shape[1]]
-
-
-def test_new_feature_codes_begin_with_a_part_of_the_effect_they_should_have_and_of_no_other() -> None:
-    torch.manual_seed(0)
-    network, codes = grown(StyleGAN2(SMALL), replace(SMALL, z_dim=15, w_dim=22)), torch.randn(64, 14)
-    with torch.no_grad():
-        maps = toy_features(network.synthesis(network.mapping(lengthened(codes))))
-        basis = fit_rest(torch.cat([m.mean((2, 3)) for m in maps], 1), codes[:, :11], 3)
-        plain = feature_codes_drawn(network, codes, basis)
-    ws, kept = network.mapping(lengthened(codes)).detach(), network.synthesis.b4.conv1.affine.weight.detach().clone()
-    begin_effects(network, ws, toy_features, basis)
-    assert torch.equal(network.synthesis.b4.conv1.affine.weight[:, :16], kept[:, :16])
-    with torch.no_grad():
-        changed = feature_codes_drawn(network, codes, basis) - plain
-    effects = torch.linalg.lstsq(codes[:, 11:], changed).solution  # [3, 3], code by code
-    assert ((effects.diagonal() > 0.3) & (effects.diagonal() < 1)).all()
-    assert (effects - torch.diag(effects.diagonal())).abs().max() < 0.2
 
 
 def trained_and_grown(folder: Path, faces: Faces, config: TrainConfig, **larger: int) -> tuple[Training, Training]:
@@ -1011,57 +933,12 @@ def test_the_command_trains_stops_and_goes_on(
         command.run(replace(arguments, landmarks=tmp_path / "landmarks.npz"))
 
 
-def test_the_command_adds_feature_codes_to_a_generator_once(
-    tmp_path: Path, faces: Faces, pictures: Tensor, points: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in command, training_command:
-        monkeypatch.setattr(module, "load_features", lambda source: SimpleNamespace(to=lambda device: toy_features))
-    monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
-    begun_with: list[int] = []
-
-    def counted(network: StyleGAN2, ws: Tensor, *known: Any) -> None:
-        begun_with.append(len(ws))
-        begin_effects(network, ws, *known)
-
-    monkeypatch.setattr(command, "begin_effects", counted)
-    export(StyleGAN2(SMALL), tmp_path / "init.safetensors", Prior(12))
-    save_codes(faces, tmp_path / "init-codes.safetensors")
-    np.savez(tmp_path / "landmarks.npz", points=points.numpy())
-    arguments = command.Arguments(
-        data=write_pictures(tmp_path / "pictures", pictures),
-        out=tmp_path / "out",
-        landmarks=tmp_path / "landmarks.npz",
-        init=tmp_path / "init.safetensors",
-        resolution=16,
-        until=0,
-        z_dim=15,
-        feature_dim=3,
-        w_dim=22,
-        channel_base=128,
-        channel_max=16,
-        device="cpu",
-        config=QUICK,
-    )
-    command.run(arguments)
-    exported = tmp_path / "out" / "generator.safetensors"
-    network, prior = load_network(exported), load_prior(exported)
-    assert prior and prior.z_dim == 15 and network.config == replace(SMALL, z_dim=15, w_dim=22)
-    assert all(affine.weight[:, 16:].any() for affine in affines_of(network))
-    assert load_codes(tmp_path / "out" / "generator-codes.safetensors")["codes/features/down"].shape[1] == 3
-    command.run(replace(arguments, until=4))
-    assert begun_with == [command.EFFECTS_IN]
-
-
 def test_codes_of_another_length_than_z_has_are_refused(tmp_path: Path, pictures: Tensor) -> None:
     folder = write_pictures(tmp_path / "pictures", pictures)
     codes = fit_pictures(pictures, SMALL.z_dim).tensors()
     load_subject(folder, None, 16, SMALL.z_dim, codes, torch.device("cpu"))
     with pytest.raises(BadCheckpoint, match="codes of 11 numbers: go on with --z-dim 12"):
         load_subject(folder, None, 16, SMALL.z_dim - 1, codes, torch.device("cpu"))
-    with pytest.raises(BadCheckpoint, match="only faces have feature codes"):
-        load_subject(folder, None, 16, SMALL.z_dim + 3, codes, torch.device("cpu"), feature_dim=3)
-    with pytest.raises(BadCheckpoint, match="shape takes 40 numbers of z, features 64: go on with a larger"):
-        load_subject(folder, tmp_path, 16, 105, None, torch.device("cpu"), feature_dim=64)
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LRELU_SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
 FIR = (1.0, 3.0, 3.0, 1.0)
-MAPPING_LR = 0.01  # by which the mapping's layers learn slower than the others
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class FullyConnected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
-        return F.leaky_relu(x, LRELU_SLOPE) * LRELU_GAIN if self.lrelu else x
+        return F.leaky_relu(x, 0.2) * LRELU_GAIN if self.lrelu else x
 
 
 class Mapping(nn.Module):
@@ -85,7 +83,7 @@ class Mapping(nn.Module):
         self.num_ws, self.layers = config.num_ws, config.mapping_layers
         for i in range(config.mapping_layers):
             n_in = config.z_dim if i == 0 else config.w_dim
-            self.add_module(f"fc{i}", FullyConnected(n_in, config.w_dim, lrelu=True, lr=MAPPING_LR))
+            self.add_module(f"fc{i}", FullyConnected(n_in, config.w_dim, lrelu=True, lr=0.01))
         self.register_buffer("w_avg", torch.zeros(config.w_dim))
 
     def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
@@ -132,7 +130,7 @@ class SynthesisLayer(ModulatedConv):
         scale, added = (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None], self.added().to(x.dtype)
         # One pass over x; of bfloat16 two, for there addcmul takes five times as long where channels are few.
         x = torch.addcmul(added, x, scale) if x.dtype == torch.float32 else x * scale + added
-        return clamped(F.leaky_relu(x, LRELU_SLOPE), self.clamp)
+        return clamped(F.leaky_relu(x, 0.2), self.clamp)
 
     def added(self) -> Tensor:
         """Noise and bias, with the gain [O, H, W], laid channels last: so they add fastest."""

@@ -16,19 +16,17 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from weights.prior import Prior, lengthened
+from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training.codec import codec_of
 from weights.training.command import (
     checkpoint_of,
     chosen_device,
-    coding_features,
     load_subject,
     run_command,
     set_up,
     told,
 )
-from weights.training.effects import begin_effects
 from weights.training.features import SOURCES, Features, joined, load_features
 from weights.training.files import (
     codes_path,
@@ -47,11 +45,7 @@ from weights.training.files import (
     save_prior,
     save_sheets,
 )
-from weights.training.growth import grown_prior
-from weights.training.shapes import FEATURE_CODES, Basis
-from weights.training.train import Subject, TrainConfig, Training, begin, bfloat16, free_z, train
-
-EFFECTS_IN = 192  # drawings: three minutes on two cores
+from weights.training.train import Subject, TrainConfig, Training, begin, train
 
 
 @dataclass(frozen=True)
@@ -73,9 +67,6 @@ class Arguments:
     features: Literal["mobilenet-v2", "efficientnet-lite1"] = "mobilenet-v2"
     """What the discriminator looks through and pictures are compared in. One of other features is begun anew."""
     z_dim: int = 129  # the numbers of a picture's code, and a constant
-    feature_dim: int = 0
-    """How many of those tell, of faces, what is left in features of EfficientNet-Lite1: drawings then vary more. A
-    generator whose z is so much shorter, and its w by twice as much, gets them added."""
     w_dim: int = 256
     mapping_layers: int = 2
     channel_base: int = 8192  # channels at resolution r are at most this / r
@@ -106,11 +97,9 @@ def run(arguments: Arguments) -> None:
     networks = {name: load_features(SOURCES[name]).to(device) for name in names}
     features = networks[arguments.features]
     training = prepared(arguments, features, device, joined(list(networks.values())))
-    prior, codes = known_prior(arguments), known_codes(arguments)
-    size, z_dim = arguments.resolution, arguments.z_dim
-    subject = load_subject(arguments.data, arguments.landmarks, size, z_dim, codes, device, arguments.feature_dim)
-    if codes and FEATURE_CODES not in codes and FEATURE_CODES in subject.tensors():
-        begin_feature_codes(training, subject, prior, arguments.config)
+    prior = load_prior(prior_path(arguments.out))
+    codes = known_codes(arguments)
+    subject = load_subject(arguments.data, arguments.landmarks, arguments.resolution, arguments.z_dim, codes, device)
     try:
         follow_steps(training, subject, features, prior and prior.to(device), arguments)
     except KeyboardInterrupt:
@@ -135,7 +124,7 @@ def prepared(arguments: Arguments, features: Features, device: torch.device, who
     torch.manual_seed(arguments.config.seed)
     if arguments.init:
         prior = load_prior(arguments.init) if codes_path(arguments.init).exists() else None
-        if prior and prior.z_dim <= arguments.z_dim:
+        if prior and prior.z_dim == arguments.z_dim:
             save_prior(prior, prior_path(arguments.out))  # which stays true of the same codes
         generator = grown_alike(load_network(arguments.init), arguments.network, arguments.config)
     else:
@@ -152,27 +141,6 @@ def known_codes(arguments: Arguments) -> dict[str, Tensor] | None:
     checkpoint = checkpoint_of(arguments.out)
     places = [checkpoint] if checkpoint.exists() else [codes_path(arguments.init)] if arguments.init else []
     return next((load_codes(place) for place in places if place.exists()), None)
-
-
-def known_prior(arguments: Arguments) -> Prior | None:
-    """The prior in `out`, of codes as long as they are now."""
-    prior, config = load_prior(prior_path(arguments.out)), arguments.config
-    if prior and prior.z_dim < arguments.z_dim:
-        prior = grown_prior(prior, arguments.z_dim, config.random_noise)
-        save_prior(prior, prior_path(arguments.out))
-    return prior
-
-
-def begin_feature_codes(training: Training, subject: Subject, prior: Prior | None, config: TrainConfig) -> None:
-    """Feature codes that a generator does not know yet get an effect on what it draws."""
-    device, rng = training.generator.mapping.w_avg.device, torch.Generator().manual_seed(config.seed)
-    codes = lengthened(subject.draw_codes(EFFECTS_IN, rng))
-    z = free_z(codes, torch.randn(codes.shape, generator=rng), config, prior).to(device)
-    basis = Basis.of_tensors(subject.tensors(), "codes/features")
-    ws = training.generator.mapping(z).detach()
-    with bfloat16(config, device):
-        begin_effects(training.generator, ws, coding_features(device), basis)
-    training.average.load_state_dict(training.generator.state_dict())
 
 
 def follow_steps(

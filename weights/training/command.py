@@ -21,10 +21,9 @@ from weights.hub import WeightsMissing
 from weights.memory import keep_freed_memory
 from weights.training.data import BadPictures, load_pictures, smallest_width
 from weights.training.faces import SHAPE_DIM, fit_faces, load_landmarks
-from weights.training.features import EFFICIENTNET_LITE1, Features, FeaturesMissing, load_features
+from weights.training.features import FeaturesMissing
 from weights.training.files import BadCheckpoint
 from weights.training.pictures import fit_pictures
-from weights.training.shapes import FEATURE_CODES
 from weights.training.train import Subject
 
 LOG_EVERY = 50  # steps, whose losses the log averages
@@ -109,43 +108,20 @@ def load_subject(
     z_dim: int,
     codes: dict[str, Tensor] | None,
     device: torch.device,
-    feature_dim: int = 0,
 ) -> Subject:
-    """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given.
-
-    `feature_dim` of their numbers are feature codes, where those of the checkpoint do not say how many.
-    """
+    """The pictures of `data`, as faces where there are landmarks, with codes like those of a checkpoint if given."""
     if codes is not None and ("codes/mean" in codes) == bool(landmarks):
         raise BadCheckpoint(f"the training was begun {'without' if landmarks else 'with'} --landmarks: go on so")
     known = sum(tensor.shape[1] for name, tensor in (codes or {}).items() if name.endswith("/down"))
-    if codes and FEATURE_CODES not in codes:
-        known += feature_dim
     if codes and known != z_dim - 1:
         raise BadCheckpoint(f"the training was begun with codes of {known} numbers: go on with --z-dim {known + 1}")
-    if landmarks and not codes and z_dim - 1 <= SHAPE_DIM + feature_dim:
-        taken = f"shape takes {SHAPE_DIM} numbers of z" + f", features {feature_dim}" * bool(feature_dim)
-        raise BadCheckpoint(f"{taken}: go on with a larger --z-dim")
-    if feature_dim and not landmarks:
-        raise BadCheckpoint("only faces have feature codes: add --landmarks, or leave --feature-dim out")
+    if landmarks and not codes and z_dim - 1 <= SHAPE_DIM:
+        raise BadCheckpoint(f"shape takes {SHAPE_DIM} numbers of z: go on with a larger --z-dim")
     if not landmarks:
         return fit_pictures(load_pictures(data, resolution).to(device), z_dim, codes)
     sharp = 2 * resolution if smallest_width(data) >= 2 * resolution else resolution
     pictures = load_pictures(data, sharp).to(device)
-    described = feature_dim or FEATURE_CODES in (codes or {})
-    return fit_faces(
-        pictures,
-        load_landmarks(landmarks, len(pictures)),
-        z_dim,
-        codes,
-        resolution=resolution,
-        features=coding_features(device) if described else None,
-        feature_dim=feature_dim,
-    )
-
-
-def coding_features(device: torch.device) -> Features:
-    """Those that feature codes are of, whatever the discriminator looks through."""
-    return load_features(EFFICIENTNET_LITE1).to(device)
+    return fit_faces(pictures, load_landmarks(landmarks, len(pictures)), z_dim, codes, resolution=resolution)
 
 
 def means(steps: list[dict[str, float]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from weights.generator import Generator
 from weights.hub import sha256_of
 from weights.perceptual import Perceptual, PerceptualName, load_perceptual, perceptual_size
 from weights.precision import channels_last, fast_copy, fast_products
-from weights.stylegan2 import StyleGAN2Config, Synthesis
+from weights.stylegan2 import Synthesis
 from weights.training.command import (
     checkpoint_in,
     chosen_device,
@@ -37,6 +37,7 @@ from weights.training.command import (
 )
 from weights.training.features import load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
+from weights.training.growth import enlarged
 from weights.training.train import Subject
 
 
@@ -207,30 +208,14 @@ def begun(arguments: Arguments, generator: Generator) -> Encoder:
         return encoder
     earlier = read_safetensors(arguments.init)[0]
     try:
-        encoder.load_state_dict(grown_encoder(earlier, generator.network.config))
-    except (KeyError, RuntimeError) as error:
+        # Of a generator grown since: new rows come last and begin with no offset.
+        for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):
+            if name in earlier:
+                earlier[name] = enlarged(earlier[name], fresh.detach(), name)
+        encoder.load_state_dict(earlier)
+    except RuntimeError as error:
         raise BadCheckpoint(f"{arguments.init} is no encoder for this generator: leave --init out") from error
     return encoder
-
-
-def grown_encoder(earlier: dict[str, Tensor], config: StyleGAN2Config) -> dict[str, Tensor]:
-    """An encoder's tensors for its generator grown since.
-
-    New rows and channels of W begin with no offset, new numbers of z, which come before the constant, with nothing.
-    Raises KeyError, RuntimeError where that cannot be.
-    """
-    tensors = dict(earlier)
-    for kind in "weight", "bias":
-        z, offsets = earlier[f"z.{kind}"].float(), earlier[f"offsets.{kind}"].float()
-        more = config.z_dim - len(z)
-        if more:  # where it is fewer, there is no room for the zeros
-            constant = z[-1:] * ((config.z_dim - 1) / (len(z) - 1)) ** 0.5
-            tensors[f"z.{kind}"] = torch.cat([z[:-1], z.new_zeros(more, *z.shape[1:]), constant])
-        old = offsets.unflatten(0, (-1, config.w_dim - 2 * more))
-        new = old.new_zeros(config.num_ws, config.w_dim, *old.shape[2:])
-        new[tuple(slice(n) for n in old.shape)] = old
-        tensors[f"offsets.{kind}"] = new.flatten(0, 1)
-    return tensors
 
 
 def follow(

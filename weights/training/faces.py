@@ -1,9 +1,7 @@
 """Pictures of faces whose landmarks are known: drawn in shapes that they never had.
 
-z = [shape code | appearance code | feature code | constant], and the target is the picture warped to that shape. So
-shape is a direction of its own in W, over a wider range than the pictures have. The appearance code is of a thumbnail,
-and tells some half of how the features of a picture vary. The rest a generator would have to make up, out of numbers
-that mean something else, and it makes up too little. So the strongest components of the rest are a code of their own.
+z = [shape code | appearance code | constant], and the target is the picture warped to that shape. So shape is a
+direction of its own in W, over a wider range than the pictures have.
 """
 
 from __future__ import annotations
@@ -15,17 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from weights.prior import lengthened
 from weights.stylegan2 import StyleGAN2
-from weights.training.data import BadPictures, Mirrored, to_float
-from weights.training.features import Features
-from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_rest, fit_shapes, grid, shapeless, warped
+from weights.training.data import BadPictures, Mirrored
+from weights.training.shapes import FaceCodes, Shapes, fit_basis, fit_shapes, grid, shapeless, warped
 from weights.training.train import COARSE, Targets, resized
 
 SHAPE_DIM = 40  # of z
-DESCRIBED = 128  # px, at which features are coded
 FACE_WEIGHT = 4.0  # how much more a pixel between brows and chin counts than one of the background
 
 
@@ -36,7 +31,7 @@ class Faces:
     pictures: Mirrored  # at the training's resolution or, so that warps stay sharp, at twice that
     shapes: Shapes  # of all
     codes: FaceCodes
-    appearance: Tensor  # codes [2n, k], feature codes included
+    appearance: Tensor  # codes [2n, k]
     weight: Tensor  # of each pixel, [R, R], 1 in the mean, on the device of the training
 
     @property
@@ -131,13 +126,10 @@ def fit_faces(
     *,
     resolution: int | None = None,
     shape_dim: int = SHAPE_DIM,
-    features: Features | None = None,
-    feature_dim: int = 0,
 ) -> Faces:
     """Faces of uint8 pictures [n, 3, S, S] with points [n, 68, 2], to be drawn at `resolution`, S by default.
 
-    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted. With `features` some of their
-    numbers are of those: as many as `codes` have, or `feature_dim`, which are added to `codes` that have none.
+    Codes are of the kind of `codes`, as `Faces.tensors` gave them, or newly fitted.
     """
     shapes, both = fit_shapes(points), Mirrored(pictures)
     known = FaceCodes.of_tensors(codes) if codes else None
@@ -147,26 +139,9 @@ def fit_faces(
     shape = known.shape if known else fit_basis(drawn, shape_dim)
     mean = shape.mean.view(68, 2)
     small = both.thumbnails(lambda images, index: shapeless(images, shapes.points[index].to(images), mean.to(images)))
-    appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim - feature_dim)
-    rest, looks = known.features if known else None, appearance.encode(small)
-    if features:
-        rows = described(pictures, features).repeat(2, 1)
-        codes_so_far = torch.cat([shape.encode(shapes.points), looks], 1)
-        rest = rest or fit_rest(rows, codes_so_far, feature_dim)
-        looks = torch.cat([looks, rest.encode(torch.cat([rows, codes_so_far], 1))], 1)
+    appearance = known.appearance if known else fit_basis(small, z_dim - 1 - shape_dim)
     weight = face_map(mean, resolution or pictures.shape[-1]).to(pictures.device)
-    return Faces(both, shapes, FaceCodes(shape, appearance, rest), looks, weight)
-
-
-@torch.no_grad()
-def described(pictures: Tensor, features: Features) -> Tensor:
-    """The means of the maps of uint8 pictures [n, 3, S, S], on the CPU, [n, C]. Those of mirror images are much alike.
-
-    At the size of `DESCRIBED`, where it takes a quarter of a minute for some thousand and tells nearly as much.
-    """
-    parts = tqdm(pictures.split(32), "features", leave=False)
-    maps = (features(resized(to_float(part), DESCRIBED)) for part in parts)
-    return torch.cat([torch.cat([m.float().mean((2, 3)) for m in of_part], 1).cpu() for of_part in maps])
+    return Faces(both, shapes, FaceCodes(shape, appearance), appearance.encode(small), weight)
 
 
 def face_map(mean: Tensor, size: int) -> Tensor:

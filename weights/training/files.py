@@ -72,8 +72,7 @@ def load_checkpoint(
             training.heads, training.heads_adam = smaller.heads, smaller.heads_adam
         else:
             training.heads.begin_with(smaller.heads)
-        # The same pictures and codes, and what is drawn is the same.
-        if (old.img_resolution, old.z_dim) == (network.img_resolution, network.z_dim):
+        if old.img_resolution == network.img_resolution:  # the same pictures, and what is drawn is the same
             training.moments = smaller.moments
     counts = json.loads(metadata["training"])
     training.step, training.drawn = counts["step"], counts["drawn"]

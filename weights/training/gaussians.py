@@ -5,20 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
-
 
 def root(covariance: Tensor, power: float) -> Tensor:
     """A power of a covariance [k, k]; of directions in which nothing varies, as of those that vary least."""
     variance, axes = torch.linalg.eigh(covariance.double())
     variance = variance.clamp_min(1e-6 * float(variance[-1]))
     return ((axes * variance**power) @ axes.T).to(covariance)
-
-
-def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
-    """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
-    seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
-    return torch.linalg.pinv(seen, hermitian=True) @ (codes.T @ rows) / len(codes)
 
 
 def transport(ours: Tensor, theirs: Tensor) -> Tensor:

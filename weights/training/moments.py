@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weights.training.gaussians import LEAST_SPREAD, slopes, transport
+from weights.training.gaussians import transport
 
 DRAWN = 2048  # latents
 GRID = 4  # places a side
 WIDEST = 1.25  # how much wider the rest of a feature in a place is asked to be at once
+LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
 
 
@@ -116,6 +117,12 @@ def centred(rows: Tensor) -> Tensor:
 def size_of(rows: Tensor) -> Tensor:
     """The root mean square of each column."""
     return rows.square().mean(0).sqrt()
+
+
+def slopes(codes: Tensor, rows: Tensor, noise: float = 0.0) -> Tensor:
+    """Of centred rows [n, C] by centred codes [n, k] with noise of that variance besides: [k, C], least squares."""
+    seen = codes.T @ codes / len(codes) + noise * torch.eye(codes.shape[1]).to(codes)
+    return torch.linalg.pinv(seen, hermitian=True) @ (codes.T @ rows) / len(codes)
 
 
 def row_of(maps: list[Tensor]) -> Tensor:

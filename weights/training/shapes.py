@@ -12,13 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from weights.training.gaussians import LEAST_SPREAD, slopes
-
 THUMBNAIL = 32  # px
 FLOW = 48  # px: the grid on which splines are evaluated; finer than that they are smooth
 SMOOTH = 1e-4  # of the spline: lets points that meet in one shape part in the other without a fold
 SHAPE_NOISE = 0.8  # standard deviations of natural shapes, in every natural component
-FEATURE_CODES = "codes/features/down"  # among the tensors of a checkpoint that has some
 NATURAL = 24  # components of natural shapes: 99.4 % of their variance
 
 # Point i of a face is point MIRROR[i] of its mirror image.
@@ -80,23 +77,6 @@ def fit_basis(x: Tensor, k: int) -> Basis:
     axes = axes * (axes.T @ torch.arange(x.shape[1]).cos().double()).sign()
     std = variance.clamp_min(1e-8 * float(variance[0])).sqrt()
     return Basis(mean.float(), (axes / std).float(), (axes * std).T.float())
-
-
-def fit_rest(rows: Tensor, codes: Tensor, k: int) -> Basis:
-    """The k strongest components of what codes [n, c] do not tell of rows [n, d]: a basis of [row | code].
-
-    Of a row each number counts as much as another, whatever its scale.
-    """
-    both = torch.cat([rows, codes], 1).double()
-    mean = both.mean(0)
-    x, known = (both - mean).split([rows.shape[1], codes.shape[1]], 1)
-    spread = x.std(0).clamp_min(LEAST_SPREAD)
-    x = x / spread
-    by_code = slopes(known, x)
-    rest = fit_basis(x - known @ by_code, k)
-    down, up = rest.down.double(), rest.up * spread
-    down = torch.cat([down / spread[:, None], -by_code @ down])
-    return Basis(mean.float(), down.float(), F.pad(up, (0, codes.shape[1])).float())
 
 
 def mirrored(points: Tensor) -> Tensor:
@@ -253,20 +233,17 @@ def grid(size: int, device: torch.device | str = "cpu") -> Tensor:
 
 @dataclass(frozen=True)
 class FaceCodes:
-    """[shape code | appearance code | feature code], white over the training pictures and their new shapes."""
+    """[shape code | appearance code], white over the training pictures and their new shapes."""
 
     shape: Basis  # of shapes as `Shapes.redrawn` makes them
     appearance: Basis  # of thumbnails of pictures warped to `shape.mean`
-    features: Basis | None  # of [features of pictures | shape and appearance code]
 
     def tensors(self) -> dict[str, Tensor]:
-        known = self.shape.tensors("codes/shape") | self.appearance.tensors("codes/appearance")
-        return known | (self.features.tensors("codes/features") if self.features else {})
+        return self.shape.tensors("codes/shape") | self.appearance.tensors("codes/appearance")
 
     @classmethod
     def of_tensors(cls, tensors: dict[str, Tensor]) -> FaceCodes:
-        features = Basis.of_tensors(tensors, "codes/features") if FEATURE_CODES in tensors else None
-        return cls(Basis.of_tensors(tensors, "codes/shape"), Basis.of_tensors(tensors, "codes/appearance"), features)
+        return cls(Basis.of_tensors(tensors, "codes/shape"), Basis.of_tensors(tensors, "codes/appearance"))
 
 
 def shapeless(pictures: Tensor, points: Tensor, mean: Tensor) -> Tensor:
