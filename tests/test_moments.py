@@ -125,6 +125,27 @@ def test_what_varies_too_little_in_a_place_is_asked_to_vary_more_each_time() -> 
     assert torch.allclose(asked[:, 8], WIDEST * drawn[:, 8], atol=1e-3)
 
 
+def test_beyond_what_is_missing_but_for_what_codes_tell() -> None:
+    """Three times as far to the mean and in spread, of a feature of which codes say nothing; how far off all is stays,
+    and of a feature that is the first number of a code, twice that in pictures, it is asked to be what it should."""
+    codes = gaussian([[1.0, 0.0], [0.0, 1.0]])
+    alone = gaussian([[1.0, 0.0], [0.0, 1.0]]).flip(0)[:, 1]
+    known = codes - codes.mean(0)
+    alone -= known @ torch.linalg.lstsq(known, alone).solution
+    pictures = torch.stack([2 * codes[:, 0], alone], 1)
+    drawn = torch.stack([codes[:, 0], 0.5 * alone + 1], 1)
+    off = []
+    for beyond in (1.0, 3.0):
+        moments = of_two()
+        moments.learn(pictures, codes, 0.0)
+        off.append(moments.ask(lengthened(codes), drawn, drawn, 0, beyond))
+        asked = moments.wanted * moments.spread + moments.mean
+        assert torch.allclose(asked[:, 0], 2 * codes[:, 0], atol=1e-3)
+        once = 0.5 * alone * ((1 + NOISE) / (0.25 + NOISE)) ** 0.5
+        assert torch.allclose(asked[:, 1], drawn[:, 1] + beyond * (once - drawn[:, 1]), atol=0.02)
+    assert off[0] == pytest.approx(off[1]) and off[0] > 1
+
+
 def test_what_drawings_show_of_codes_is_no_reason_to_show_more() -> None:
     """Of features that codes say nothing of, what codes make of drawings is taken from them."""
     z = lengthened(gaussian([[1 + CODE_NOISE, 0.0], [0.0, 1 + CODE_NOISE]]))

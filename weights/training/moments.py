@@ -8,6 +8,9 @@ What is asked until then does not depend on how the training goes: moments of wh
 late, and the generator swings. Asked forever, it would hold each drawing to the rest that it had once, and where it has
 another by now the nearest is to vary less. So it is found anew then, from what is drawn.
 
+Three quarters of what a good generator is off is what codes tell, as long as it is asked for no more than that: it then
+learns little else. So mean and rest may be asked to go farther than is missing, and are heard beside it.
+
 Averaged over the picture, features do not tell where in it something is missing. So of the maps in the middle, where a
 feature is a part of a face and not yet all of it, what codes tell is asked for in each of 4 x 4 places as well; there
 are too many of those for a covariance, and of the rest each is to be spread as it is in pictures.
@@ -81,23 +84,26 @@ class Moments(nn.Module):
         self.rest.copy_(size_of(theirs - known @ slopes(known, theirs)))
 
     @torch.no_grad()
-    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int) -> float:
+    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int, beyond: float = 1.0) -> float:
         """From what is drawn of z, codes lengthened [DRAWN, z_dim]; `at` is the pictures that were drawn by then.
 
-        Of it are the rows [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none.
-        Returns how far off that is, as `forward` does.
+        Of it are the rows [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none. The way
+        to the pictures' mean, and to the spread of what codes do not tell, is asked for `beyond` times.
+        Returns how far off it is, as `forward` does.
         """
         self.z.copy_(z)
-        known, ours = centred(z[:, :-1]), centred(self._standard(stored))
-        told = known @ self.slopes.double()
-        rest, n = ours - known @ slopes(known, ours), self.pooled
+        seen = self._standard(stored)
+        known, ours = centred(z[:, :-1]), centred(seen)
+        heard, told = known @ slopes(known, ours), known @ self.slopes.double()
+        rest, n = ours - heard, self.pooled
         noise = NOISE * torch.eye(n, dtype=torch.float64, device=self.mean.device)
         way = transport(rest[:, :n].T.cov() + noise, self.covariance - told[:, :n].T.cov() + noise)
         wider = (self.rest[n:] / size_of(rest[:, n:]).clamp_min(LEAST_SPREAD)).clamp(1 / WIDEST, WIDEST)
         there = told + torch.cat([rest[:, :n] @ way, rest[:, n:] * wider], 1)
-        self.wanted.copy_(self._standard(drawn) - self._standard(stored) + there)
+        untold = there - told - (seen - heard)
+        self.wanted.copy_(self._standard(drawn) + told - heard + beyond * untold)
         self.asked_at.fill_(at)
-        return float(self._distance(self._standard(drawn) - self.wanted))
+        return float(self._distance(seen - there))
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each part's mean, summed."""

@@ -63,6 +63,7 @@ class TrainConfig:
     """Weight of how far random pictures are from where they would follow codes and be spread like the pictures, in all
     networks that --features names."""
     moments_for: int = 8_000  # pictures for which that is asked of the same latents, before it is found anew
+    moments_beyond: float = 1.0  # so many times the way to the mean, and to the spread of what codes do not tell
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
@@ -241,7 +242,7 @@ def keep_asking(
         images = generator.synthesis(ws).float()
         drawn.append(described(features, images, config))
         as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
-    return {"off": moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn)}
+    return {"off": moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn, config.moments_beyond)}
 
 
 def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
