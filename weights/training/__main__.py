@@ -5,6 +5,7 @@ The same command goes on where the last one stopped, be it at its end, at Ctrl-C
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass, field
@@ -114,6 +115,8 @@ def check(config: TrainConfig) -> None:
         codec_of(config.codec)
     if config.moments and config.random == 0:
         sys.exit("--moments asks something of random pictures, and there are none: take a larger --random-share")
+    if not 1 <= config.moments_beyond < math.inf:
+        sys.exit(f"--moments-beyond {config.moments_beyond:g} is no way beyond what is missing: take 1, or more")
 
 
 def prepared(arguments: Arguments, features: Features, device: torch.device, whole: Features | None = None) -> Training:

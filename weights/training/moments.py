@@ -8,8 +8,8 @@ What is asked until then does not depend on how the training goes: moments of wh
 late, and the generator swings. Asked forever, it would hold each drawing to the rest that it had once, and where it has
 another by now the nearest is to vary less. So it is found anew then, from what is drawn.
 
-Three quarters of what a good generator is off is what codes tell, as long as it is asked for no more than that: it then
-learns little else. So mean and rest may be asked to go farther than is missing, and are heard beside it.
+Of what a good generator is off, three quarters are what codes tell, and beside that it learns little else. So mean and
+rest may be asked to go farther than is missing, and are heard.
 
 Averaged over the picture, features do not tell where in it something is missing. So of the maps in the middle, where a
 feature is a part of a face and not yet all of it, what codes tell is asked for in each of 4 x 4 places as well; there
