@@ -8,7 +8,7 @@ from torch import Tensor
 
 from weights.prior import lengthened
 from weights.training.gaussians import transport
-from weights.training.moments import DRAWN, GRID, NOISE, WIDEST, Moments, row_of
+from weights.training.moments import DRAWN, GRID, NOISE, WIDEST, Beyond, Moments, row_of
 
 CODE_NOISE = 0.25  # variance
 
@@ -125,25 +125,25 @@ def test_what_varies_too_little_in_a_place_is_asked_to_vary_more_each_time() -> 
     assert torch.allclose(asked[:, 8], WIDEST * drawn[:, 8], atol=1e-3)
 
 
-def test_beyond_what_is_missing_but_for_what_codes_tell() -> None:
-    """Three times as far to the mean and in spread, of a feature of which codes say nothing; how far off all is stays,
-    and of a feature that is the first number of a code, twice that in pictures, it is asked to be what it should."""
+def test_each_part_of_the_way_may_be_asked_for_several_times() -> None:
+    """Of two features, one the first number of a code, twice that in pictures, and one of which codes say nothing,
+    which is 1 off and half as spread: each of the three ways is asked so often, and how far off all is stays."""
     codes = gaussian([[1.0, 0.0], [0.0, 1.0]])
     alone = gaussian([[1.0, 0.0], [0.0, 1.0]]).flip(0)[:, 1]
     known = codes - codes.mean(0)
     alone -= known @ torch.linalg.lstsq(known, alone).solution
     pictures = torch.stack([2 * codes[:, 0], alone], 1)
     drawn = torch.stack([codes[:, 0], 0.5 * alone + 1], 1)
+    wider = 0.5 * ((1 + NOISE) / (0.25 + NOISE)) ** 0.5 - 0.5
     off = []
-    for beyond in (1.0, 3.0):
+    for beyond in (Beyond(), Beyond(mean=3), Beyond(told=0), Beyond(rest=5), Beyond(mean=2, told=1.5, rest=4)):
         moments = of_two()
         moments.learn(pictures, codes, 0.0)
         off.append(moments.ask(lengthened(codes), drawn, drawn, 0, beyond))
-        asked = moments.wanted * moments.spread + moments.mean
-        assert torch.allclose(asked[:, 0], 2 * codes[:, 0], atol=1e-3)
-        once = 0.5 * alone * ((1 + NOISE) / (0.25 + NOISE)) ** 0.5
-        assert torch.allclose(asked[:, 1], drawn[:, 1] + beyond * (once - drawn[:, 1]), atol=0.02)
-    assert off[0] == pytest.approx(off[1]) and off[0] > 1
+        way = moments.wanted * moments.spread + moments.mean - drawn
+        assert torch.allclose(way[:, 0], beyond.told * codes[:, 0], atol=1e-3)
+        assert torch.allclose(way[:, 1], -beyond.mean + beyond.rest * wider * alone, atol=0.02)
+    assert off == [pytest.approx(off[0])] * 5 and off[0] > 1
 
 
 def test_what_drawings_show_of_codes_is_no_reason_to_show_more() -> None:

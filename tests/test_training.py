@@ -519,7 +519,7 @@ def test_what_is_drawn_is_looked_at_through_the_codec(faces: Faces) -> None:
     [
         (["--codec", "webp"], "BadPictures: --codec webp is none"),
         (["--moments", "8", "--random-share", "0"], "take a larger --random-share"),
-        (["--moments", "8", "--moments-beyond", "-3"], "take 1, or more"),
+        (["--moments", "8", "--moments-beyond.rest", "-3"], "take 0, or more"),
     ],
 )
 def test_options_that_cannot_be_are_told_before_anything_is_made(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -115,8 +115,9 @@ def check(config: TrainConfig) -> None:
         codec_of(config.codec)
     if config.moments and config.random == 0:
         sys.exit("--moments asks something of random pictures, and there are none: take a larger --random-share")
-    if not 1 <= config.moments_beyond < math.inf:
-        sys.exit(f"--moments-beyond {config.moments_beyond:g} is no way beyond what is missing: take 1, or more")
+    for part, times in asdict(config.moments_beyond).items():
+        if not 0 <= times < math.inf:
+            sys.exit(f"--moments-beyond.{part} {times:g} is no number of times a way can be asked: take 0, or more")
 
 
 def prepared(arguments: Arguments, features: Features, device: torch.device, whole: Features | None = None) -> Training:

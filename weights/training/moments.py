@@ -8,8 +8,8 @@ What is asked until then does not depend on how the training goes: moments of wh
 late, and the generator swings. Asked forever, it would hold each drawing to the rest that it had once, and where it has
 another by now the nearest is to vary less. So it is found anew then, from what is drawn.
 
-Of what a good generator is off, three quarters are what codes tell, and beside that it learns little else. So mean and
-rest may be asked to go farther than is missing, and are heard.
+Of what a good generator is off, three quarters are what codes tell, and beside that it learns little else. So each of
+mean, told and rest may be asked to go farther than is missing, or less far, and the smaller ones are heard.
 
 Averaged over the picture, features do not tell where in it something is missing. So of the maps in the middle, where a
 feature is a part of a face and not yet all of it, what codes tell is asked for in each of 4 x 4 places as well; there
@@ -22,6 +22,8 @@ So the way that a drawing has to go is found through the codec, and asked of the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +35,18 @@ GRID = 4  # places a side
 WIDEST = 1.25  # how much wider the rest of a feature in a place is asked to be at once
 LEAST_SPREAD = 1e-4  # of a feature, that it be divided by
 NOISE = 1.0  # variance added to that of all features, which is 1 in the mean: where they vary less, too little is known
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """How many times the way that is missing is asked for; 0: to stay."""
+
+    mean: float = 1.0  # to the pictures' mean
+    told: float = 1.0  # to what codes tell
+    rest: float = 1.0  # to the spread of what they do not
+
+
+AS_MISSING = Beyond()
 
 
 class Moments(nn.Module):
@@ -84,12 +98,11 @@ class Moments(nn.Module):
         self.rest.copy_(size_of(theirs - known @ slopes(known, theirs)))
 
     @torch.no_grad()
-    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int, beyond: float = 1.0) -> float:
+    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int, beyond: Beyond = AS_MISSING) -> float:
         """From what is drawn of z, codes lengthened [DRAWN, z_dim]; `at` is the pictures that were drawn by then.
 
-        Of it are the rows [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none. The way
-        to the pictures' mean, and to the spread of what codes do not tell, is asked for `beyond` times.
-        Returns how far off it is, as `forward` does.
+        Of it are the rows [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none.
+        Returns how far off it is, as `forward` does, however far `beyond` asks.
         """
         self.z.copy_(z)
         seen = self._standard(stored)
@@ -99,11 +112,12 @@ class Moments(nn.Module):
         noise = NOISE * torch.eye(n, dtype=torch.float64, device=self.mean.device)
         way = transport(rest[:, :n].T.cov() + noise, self.covariance - told[:, :n].T.cov() + noise)
         wider = (self.rest[n:] / size_of(rest[:, n:]).clamp_min(LEAST_SPREAD)).clamp(1 / WIDEST, WIDEST)
-        there = told + torch.cat([rest[:, :n] @ way, rest[:, n:] * wider], 1)
-        untold = there - told - (seen - heard)
-        self.wanted.copy_(self._standard(drawn) + told - heard + beyond * untold)
+        spread = torch.cat([rest[:, :n] @ way, rest[:, n:] * wider], 1)
+        to_mean, to_told, to_rest = -seen.mean(0), told - heard, spread - rest
+        asked = beyond.mean * to_mean + beyond.told * to_told + beyond.rest * to_rest
+        self.wanted.copy_(self._standard(drawn) + asked)
         self.asked_at.fill_(at)
-        return float(self._distance(seen - there))
+        return float(self._distance(to_mean + to_told + to_rest))
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each part's mean, summed."""

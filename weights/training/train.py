@@ -26,7 +26,7 @@ from weights.training.augment import draw_augmentation
 from weights.training.codec import codec_of
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
 from weights.training.features import Features
-from weights.training.moments import DRAWN, Moments, row_of
+from weights.training.moments import AS_MISSING, DRAWN, Beyond, Moments, row_of
 
 BETAS = (0.9, 0.99)  # Adam's: without momentum steps of 6e-5 overshoot along colours, and gradients turn around
 HEADS_BETAS = (0.0, 0.99)  # StyleGAN2's, of the discriminator
@@ -63,7 +63,7 @@ class TrainConfig:
     """Weight of how far random pictures are from where they would follow codes and be spread like the pictures, in all
     networks that --features names."""
     moments_for: int = 8_000  # pictures for which that is asked of the same latents, before it is found anew
-    moments_beyond: float = 1.0  # so many times the way to the mean, and to the spread of what codes do not tell
+    moments_beyond: Beyond = AS_MISSING  # so many times the way that is missing is asked for, of each part; 0: to stay
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
