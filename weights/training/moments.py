@@ -98,11 +98,11 @@ class Moments(nn.Module):
         self.rest.copy_(size_of(theirs - known @ slopes(known, theirs)))
 
     @torch.no_grad()
-    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int, beyond: Beyond = AS_MISSING) -> float:
+    def ask(self, z: Tensor, drawn: Tensor, stored: Tensor, at: int, beyond: Beyond = AS_MISSING) -> dict[str, float]:
         """From what is drawn of z, codes lengthened [DRAWN, z_dim]; `at` is the pictures that were drawn by then.
 
         Of it are the rows [DRAWN, C] as it is drawn and as the codec stores it, the same where there is none.
-        Returns how far off it is, as `forward` does, however far `beyond` asks.
+        Returns how far "off" it is, as `forward` does, and in each part of the way, however far `beyond` asks.
         """
         self.z.copy_(z)
         seen = self._standard(stored)
@@ -117,7 +117,8 @@ class Moments(nn.Module):
         asked = beyond.mean * to_mean + beyond.told * to_told + beyond.rest * to_rest
         self.wanted.copy_(self._standard(drawn) + asked)
         self.asked_at.fill_(at)
-        return float(self._distance(to_mean + to_told + to_rest))
+        ways = {"off": to_mean + to_told + to_rest, "off_mean": to_mean[None], "off_told": to_told, "off_rest": to_rest}
+        return {name: float(self._distance(way)) for name, way in ways.items()}
 
     def forward(self, maps: list[Tensor], index: Tensor) -> Tensor:
         """How far drawings of `z[index]` are off, of maps [n, C_i, h_i, w_i]: squared, each part's mean, summed."""

@@ -242,7 +242,7 @@ def keep_asking(
         images = generator.synthesis(ws).float()
         drawn.append(described(features, images, config))
         as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
-    return {"off": moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn, config.moments_beyond)}
+    return moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn, config.moments_beyond)
 
 
 def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
