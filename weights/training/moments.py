@@ -112,8 +112,8 @@ class Moments(nn.Module):
         noise = NOISE * torch.eye(n, dtype=torch.float64, device=self.mean.device)
         way = transport(rest[:, :n].T.cov() + noise, self.covariance - told[:, :n].T.cov() + noise)
         wider = (self.rest[n:] / size_of(rest[:, n:]).clamp_min(LEAST_SPREAD)).clamp(1 / WIDEST, WIDEST)
-        spread = torch.cat([rest[:, :n] @ way, rest[:, n:] * wider], 1)
-        to_mean, to_told, to_rest = -seen.mean(0), told - heard, spread - rest
+        to_mean, to_told = -seen.mean(0), told - heard
+        to_rest = torch.cat([rest[:, :n] @ way, rest[:, n:] * wider], 1) - rest
         asked = beyond.mean * to_mean + beyond.told * to_told + beyond.rest * to_rest
         self.wanted.copy_(self._standard(drawn) + asked)
         self.asked_at.fill_(at)
