@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from inversion.pivot import falling
 from weights import Generator, Perceptual, fast_copy, fast_products
 
 STEPS = 220
@@ -171,3 +170,9 @@ def _locality(
         before = generator.render(near[None]).float().detach()
         after = tuned(near[None]).float()
     return perceptual(after, before).sum() + F.mse_loss(after, before)
+
+
+def falling(t: float, share: float) -> float:
+    """A learning rate's factor at time t in [0, 1]: 1, and in the last share of the time down to 0 in a cosine."""
+    down = min(1.0, (1.0 - t) / share) if share else 1.0
+    return 0.5 - 0.5 * math.cos(math.pi * down)

@@ -103,7 +103,7 @@ def test_loops_come_as_far_and_give_single_precision(narrow: None, monkeypatch: 
     scores = []
     for answer in (True, False):
         monkeypatch.setattr(weights.precision, "multiplies_bfloat16", lambda answer=answer: answer)
-        found = finish(pivot(generator, target, perceptual, PivotConfig(steps=60)))
+        found = finish(pivot(generator, target, perceptual, PivotConfig(steps=25)))
         tuned = finish(tune(generator, found.latent, target, perceptual, TuneConfig(steps=40, enough=0)))
         assert found.latent.dtype == torch.float32
         assert all(t.dtype == torch.float32 and t.is_contiguous() for t in tuned.weights.values())

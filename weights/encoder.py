@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weights.curvature import Curvature
 from weights.hub import WeightsCorrupt, write_tensors
 from weights.stylegan2 import StyleGAN2Config
 from weights.trunk import MOBILENET_V2, Trunk
@@ -35,6 +36,7 @@ class Encoder(nn.Module):
         self.offsets = nn.Linear(HIDDEN, config.num_ws * config.w_dim)
         nn.init.zeros_(self.offsets.weight)
         nn.init.zeros_(self.offsets.bias)
+        self.curvature: Curvature | None = None  # where the search from its latents is steep, where that is known
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mode = "area" if images.shape[-1] > SIZE else "bilinear"
@@ -69,6 +71,8 @@ def load_encoder(path: Path, config: StyleGAN2Config, generator_sha256: str) -> 
                 f"{path} is the encoder of another generator than the one beside it: remove it, or train it anew"
             )
         encoder = Encoder(config)
+        if (ways := tensors.get("curvature.ways")) is not None:
+            encoder.curvature = Curvature(*ways.shape)
         encoder.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise WeightsCorrupt(f"{path} is no encoder ({str(error).splitlines()[0]}): remove or replace it") from error

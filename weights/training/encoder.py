@@ -2,7 +2,8 @@
 
 Half of what it sees are training pictures, whose codes are known, half the generator's own samples, whose latents
 are. It learns to lower what the search of the pivot lowers, which begins at its latents: the distance of what they
-draw to the picture, and the latents' own to the mean. The picture is seen in another light, as photos are.
+draw to the picture, and the latents' own to the mean. The picture is seen in another light, as photos are. With it
+comes how steep that is, along which ways of a latent.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from weights.training.command import (
     set_up,
     told,
 )
+from weights.training.curvature import measure_curvature
 from weights.training.features import load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
 from weights.training.growth import enlarged
@@ -193,6 +195,7 @@ def run(arguments: Arguments) -> None:
     encoder = begun(arguments, generator)
     channels_last(encoder)
     channels_last(generator.network)
+    encoder.curvature = measure_curvature(generator, perceptual, arguments.config.pixel_weight)
     follow(encoder.to(device), generator, subject, perceptual, arguments)
 
 
@@ -206,7 +209,9 @@ def begun(arguments: Arguments, generator: Generator) -> Encoder:
     if arguments.init is None:
         encoder.trunk.load_state_dict(load_features().state_dict())
         return encoder
-    earlier = read_safetensors(arguments.init)[0]
+    earlier = {  # without its curvature, which is the generator's and is measured anew
+        name: tensor for name, tensor in read_safetensors(arguments.init)[0].items() if "curvature." not in name
+    }
     try:
         # Of a generator grown since: new rows come last and begin with no offset.
         for name, fresh in encoder.offsets.named_parameters(prefix="offsets"):

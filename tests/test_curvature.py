@@ -1,0 +1,68 @@
+"""How steep an inversion's loss is: from gradients, of a generator, and in the encoder's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from conftest import small_generator
+
+from weights import load_generator, load_perceptual, save_generator
+from weights.curvature import Curvature
+from weights.encoder import Encoder, encoder_path, save_encoder
+from weights.training.curvature import fitted, measure_curvature
+
+
+def test_gradients_tell_the_second_derivatives() -> None:
+    """Of half of x A x, whose steepest ways are the first three numbers turned by 45 degrees in a plane."""
+    turn = torch.eye(6)
+    turn[:2, :2] = torch.tensor([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
+    steep = torch.tensor([9.0, 4.0, 2.0, 0.5, 0.5, 0.5])
+    square = turn @ torch.diag(steep) @ turn.T
+    ways = 0.2 * torch.randn(20_000, 6, generator=torch.Generator().manual_seed(0))
+    curvature = fitted(ways @ square, 0.2, 1.0)
+    torch.testing.assert_close(curvature.values, steep, rtol=0.03, atol=0)
+    torch.testing.assert_close((curvature.ways @ turn).abs()[:3], torch.eye(6)[:3], rtol=0, atol=0.03)
+    gradient = torch.tensor([1.0, 2.0, -1.0, 0.5, 0.0, 3.0])
+    torch.testing.assert_close(curvature.inverse(gradient), torch.linalg.solve(square, gradient), rtol=0, atol=0.1)
+
+
+def test_ways_that_are_not_known_count_as_the_last() -> None:
+    curvature = Curvature(2, 4)  # the first two numbers
+    curvature.values.copy_(torch.tensor([8.0, 2.0]))
+    torch.testing.assert_close(curvature.inverse(torch.full((4,), 16.0)), torch.tensor([2.0, 8.0, 8.0, 8.0]))
+
+
+def test_a_generators_loss_is_as_steep_as_measured() -> None:
+    """The mean loss a little way along the steepest way is that of a parabola, and many times that of a random way."""
+    generator, perceptual = small_generator(32), load_perceptual("st-lpips-alex")
+    curvature = measure_curvature(generator, perceptual, 3.0, pictures=400)
+    ws = generator.sample(64, seed=1)
+    target = generator.render(ws)
+
+    def loss(way: torch.Tensor) -> float:
+        drawn = generator.render(ws + 0.2 * generator.spread * way.reshape(ws.shape[1:]))
+        return (perceptual(drawn, target) + 3 * (drawn - target).square().mean((1, 2, 3))).mean().item()
+
+    way = torch.randn(curvature.ways.shape[1], generator=torch.Generator().manual_seed(0))
+    steepest = loss(curvature.ways[0])
+    assert 0.4 < steepest / (curvature.values[0].item() * 0.2**2 / 2) < 2.5
+    assert steepest > 3 * loss(way / way.norm())
+    assert (curvature.values[:-1] >= curvature.values[1:]).all()
+
+
+def test_it_lies_in_the_encoders_file(tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    generator = small_generator(16)
+    save_generator(generator.network, path, torch.float32)
+    encoder = Encoder(generator.network.config)
+    save_encoder(encoder, encoder_path(path), load_generator(path).sha256)
+    before = load_generator(path).encoder
+    assert before is not None and before.curvature is None  # as files of before have none
+    encoder.curvature = Curvature(3, generator.num_ws * generator.w_dim)
+    encoder.curvature.values.copy_(torch.tensor([4.0, 2.0, 0.5]))
+    save_encoder(encoder, encoder_path(path), load_generator(path).sha256)
+    loaded = load_generator(path).encoder
+    assert loaded is not None and loaded.curvature is not None
+    for name in ("ways", "values"):
+        assert torch.equal(getattr(loaded.curvature, name), getattr(encoder.curvature, name))

@@ -1,0 +1,31 @@
+"""How steep an inversion's loss is, along which ways of a latent: much the same for all latents of a generator.
+
+So it can be known before a picture is seen, and the search of its latent goes as far along each way as is good there
+(Wang and Ponce 2021, arXiv 2101.06006).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Curvature(nn.Module):
+    """The steepest `ways` [k, n] of latents' n = num_ws * w_dim numbers, each of length 1 and square to the others.
+
+    `values` [k] are the loss's second derivatives along them, per squared spread of W, falling; along all others it
+    counts as that of the last.
+    """
+
+    ways: Tensor
+    values: Tensor
+
+    def __init__(self, k: int, n: int):
+        super().__init__()
+        self.register_buffer("ways", torch.eye(n)[:k].clone())
+        self.register_buffer("values", torch.ones(k))
+
+    def inverse(self, gradient: Tensor) -> Tensor:
+        """A gradient [n] divided by the curvature along each way: against it lies the bottom of such a valley."""
+        along = 1 / self.values - 1 / self.values[-1]
+        return gradient / self.values[-1] + (along * (self.ways @ gradient)) @ self.ways
