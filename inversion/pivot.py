@@ -68,7 +68,7 @@ def pivot(
     if config.space == "w":
         latent = latent.mean(0, keepdim=True)
     known = generator.encoder.curvature if generator.encoder and config.space == "w+" else None
-    search = QuasiNewton(latent.flatten(), FIRST * spread, *([known.inverse] if known else []))
+    search = QuasiNewton(latent.flatten(), FIRST * spread, known.inverse if known else Tensor.clone)
 
     for index in range(limit + 1):
         latent = search.trial.reshape(latent.shape).requires_grad_(True)  # [1 or num_ws, w_dim]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Curvature(nn.Module):
-    """The steepest `ways` [k, n] of latents' n = num_ws * w_dim numbers, each of length 1 and square to the others.
+    """The steepest `ways` [k, n] of latents' n = num_ws * w_dim numbers, orthonormal.
 
     `values` [k] are the loss's second derivatives along them, per squared spread of W, falling; along all others it
     counts as that of the last.

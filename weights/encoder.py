@@ -71,8 +71,8 @@ def load_encoder(path: Path, config: StyleGAN2Config, generator_sha256: str) -> 
                 f"{path} is the encoder of another generator than the one beside it: remove it, or train it anew"
             )
         encoder = Encoder(config)
-        if (ways := tensors.get("curvature.ways")) is not None:
-            encoder.curvature = Curvature(*ways.shape)
+        if "curvature.values" in tensors:
+            encoder.curvature = Curvature(len(tensors["curvature.values"]), config.num_ws * config.w_dim)
         encoder.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise WeightsCorrupt(f"{path} is no encoder ({str(error).splitlines()[0]}): remove or replace it") from error
