@@ -3,9 +3,9 @@ appendix D; Roich et al. 2021, PTI, arXiv 2106.05744, section 3.1).
 
 Ours differs in four ways. The default space is W+, a row of its own for each layer; a pull towards the mean
 latent takes the place of PTI's choice of W, and keeps the pivot where edits work. There is no noise to optimise,
-since our networks' noise is constant, and none is added to the latent. So the loss is a smooth function, and a
-quasi-Newton search ends where Adam needs two to four times the steps; it begins with the curvature that comes with an
-encoder, where there is one. Images are [1, 3, H, W] in [-1, 1], latents [num_ws, w_dim].
+since our networks' noise is constant, and none is added to the latent. So the loss is a smooth function, and is
+searched by a quasi-Newton method, which begins with the curvature that comes with an encoder, where there is one: from
+there it needs a quarter to half of Adam's steps. Images are [1, 3, H, W] in [-1, 1], latents [num_ws, w_dim].
 """
 
 from __future__ import annotations
