@@ -22,7 +22,7 @@ class Curvature(nn.Module):
 
     def __init__(self, k: int, n: int):
         super().__init__()
-        self.register_buffer("ways", torch.eye(n)[:k].clone())
+        self.register_buffer("ways", torch.eye(k, n))
         self.register_buffer("values", torch.ones(k))
 
     def inverse(self, gradient: Tensor) -> Tensor:

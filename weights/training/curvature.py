@@ -15,8 +15,8 @@ from weights.generator import Generator
 from weights.perceptual import Perceptual
 from weights.precision import fast_copy, fast_products
 
-PICTURES = 600  # twice as many come to the same pivots
-WAYS = 128  # four times as many come to pivots as near after as many steps, and make a file four times as large
+PICTURES = 600  # of twice as many the pivots are as near
+WAYS = 128  # with four times as many one photo of four came 8 % nearer; the encoder's file would be 2.8 MB larger
 BATCH = 4
 BESIDE = 0.3  # spreads of W that latents lie beside mapped ones, as photos' do
 AWAY = 0.4  # spreads of W from a drawing's latent to where the gradient is taken, for each number of it

@@ -210,7 +210,9 @@ def begun(arguments: Arguments, generator: Generator) -> Encoder:
         encoder.trunk.load_state_dict(load_features().state_dict())
         return encoder
     earlier = {  # without its curvature, which is the generator's and is measured anew
-        name: tensor for name, tensor in read_safetensors(arguments.init)[0].items() if "curvature." not in name
+        name: tensor
+        for name, tensor in read_safetensors(arguments.init)[0].items()
+        if not name.startswith("curvature.")
     }
     try:
         # Of a generator grown since: new rows come last and begin with no offset.
