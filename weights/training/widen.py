@@ -1,0 +1,128 @@
+"""`python -m weights.training.widen GENERATOR DATA`: random samples vary more, as much as the pictures do.
+
+Drawings vary less than pictures, since what a code does not tell they have to make up. So a generator's prior is given
+codes that vary more along what tells of features: of the directions in which the pictures' vary most, so much that
+drawings would vary alike in each. That is had at the price of samples that are less like a picture, one for one; how
+much of it is wanted is for the measurement to say.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from weights.generator import random_z
+from weights.prior import Prior
+from weights.stylegan2 import StyleGAN2
+from weights.training.codec import Codec, codec_of
+from weights.training.command import run_command, set_up
+from weights.training.data import load_pictures, to_bytes, to_float
+from weights.training.features import SOURCES, Features, load_features
+from weights.training.files import BadCheckpoint, codes_path, export, load_codes, load_network, load_prior
+from weights.training.gaussians import root
+from weights.training.moments import LEAST_SPREAD
+
+DIRECTIONS = 16  # of features
+WIDEST = 1.8  # times as far, along any of them, or as near
+BATCH = 16  # pictures at once
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Let a generator's samples vary more, in the features that a training looks at; the generator stays as it is.
+
+    Measure its samples afterwards, and train the encoder anew.
+    """
+
+    generator: tyro.conf.Positional[Path]  # with its codes beside it, as a training exports it; it is written anew
+    data: tyro.conf.Positional[Path]  # the pictures it was trained on
+    share: float = 0.5  # of the way to samples that vary as the pictures do
+    samples: int = 2000
+    codec: Annotated[str | None, tyro.conf.arg(metavar="webp:92|jpeg:85|...")] = None
+    """How the pictures were compressed: samples are looked at through the same."""
+    threads: int = 0  # of the CPU; 0: as many as there are cores
+
+
+def main() -> None:
+    run_command(Arguments, run)
+
+
+@torch.no_grad()
+def run(arguments: Arguments) -> None:
+    set_up(arguments.threads)
+    path = arguments.generator
+    prior, codec = load_prior(path), codec_of(arguments.codec) if arguments.codec else None
+    if not prior or not codes_path(path).exists():
+        raise BadCheckpoint(f"{path} has no prior to widen: make one with python -m weights.training.prior")
+    if arguments.samples <= prior.z_dim:
+        raise BadCheckpoint(f"{arguments.samples} samples tell nothing of {prior.z_dim} numbers: take 2000")
+    network, shape = load_network(path).eval(), load_codes(codes_path(path)).get("codes/shape/down")
+    pictures = load_pictures(arguments.data, network.config.img_resolution)
+    features = [load_features(source) for source in SOURCES.values()]
+    theirs = torch.cat([row(features, images) for images in tqdm(pictures.split(BATCH), "pictures")])
+    z = random_z(network, prior, arguments.samples, 0)
+    ours = torch.cat([row(features, stored(network, part, codec)) for part in tqdm(z.split(BATCH), "samples")])
+    change = widening(z[:, :-1].double(), standard(ours, theirs), standard(theirs, theirs), arguments.share)
+    widen(prior, z[:, :-1].mean(0), change.float())
+    export(network, path, prior, None if shape is None else shape.shape[1])
+    gains = torch.linalg.svdvals(change)[:5]
+    sys.stdout.write(f"codes vary {', '.join(f'{gain:.2f}' for gain in gains)} ... times as far\n")
+
+
+def stored(network: StyleGAN2, z: Tensor, codec: Codec | None) -> Tensor:
+    """What is drawn of z, as bytes in a file."""
+    images = to_bytes(network.synthesis(network.mapping(z)))
+    return codec(images) if codec else images
+
+
+def row(features: Sequence[Features], images: Tensor) -> Tensor:
+    """The means over places of each network's last map, uint8 [n, 3, R, R] -> float64 [n, C]."""
+    return torch.cat([network(to_float(images))[-1].mean((2, 3)).double() for network in features], 1)
+
+
+def standard(rows: Tensor, theirs: Tensor) -> Tensor:
+    """Rows [n, C] less the pictures' mean, in units of the pictures' spread."""
+    return (rows - theirs.mean(0)) / theirs.std(0).clamp_min(LEAST_SPREAD)
+
+
+def widening(codes: Tensor, ours: Tensor, theirs: Tensor, share: float = 1.0) -> Tensor:
+    """How to change codes, less their mean, that what is drawn of them varies as the pictures do: [k, k].
+
+    From drawings' codes [n, k], their features and the pictures' [n, C] and [m, C]. What codes tell, by a linear map,
+    is stretched; the rest stays. Only along what tells of the DIRECTIONS in which the pictures' features vary most.
+    """
+    centred = codes - codes.mean(0)
+    white, back = root(torch.cov(codes.T), -0.5), root(torch.cov(codes.T), 0.5)
+    _, _, axes = torch.linalg.svd(theirs - theirs.mean(0), full_matrices=False)
+    along = axes[: min(DIRECTIONS, codes.shape[1])].T
+    seen = (ours - ours.mean(0)) @ along
+    known = centred @ white
+    slopes = torch.linalg.lstsq(known, seen).solution  # [k, directions]
+    rest = (seen - known @ slopes).T.cov()
+    inside, shares = torch.linalg.qr(slopes)  # what tells of them, and how
+    inverse = torch.linalg.inv(shares)
+    wanted = inverse.T @ ((theirs @ along).T.cov() - rest) @ inverse  # covariance of codes, 1 now
+    variance, ways = torch.linalg.eigh((wanted + wanted.T) / 2)
+    gains = variance.clamp(WIDEST**-2, WIDEST**2).sqrt() - 1
+    stretch = torch.eye(len(white)).to(white) + share * inside @ (ways * gains) @ ways.T @ inside.T
+    return back @ stretch @ white
+
+
+def widen(prior: Prior, mean: Tensor, change: Tensor) -> None:
+    """Has the prior's codes, off their mean [k], changed by [k, k], in its last layer."""
+    last = prior.layers[-1]
+    assert isinstance(last, nn.Linear)
+    last.weight.copy_(change @ last.weight)
+    last.bias.copy_(change @ (last.bias - mean) + mean)
+
+
+if __name__ == "__main__":
+    main()
