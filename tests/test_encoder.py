@@ -90,12 +90,24 @@ def test_a_damaged_encoder_is_refused(generator: Generator, tmp_path: Path) -> N
 
 
 def test_known_latents_draw_the_samples(generator: Generator, pictures: Pictures) -> None:
-    config = EncoderConfig(batch=16, mixing=0.5)
+    config = EncoderConfig(batch=16, mixing=0.5, beside=0.0)
     known = draw_known(generator, pictures, config, torch.Generator().manual_seed(0))
     assert known.images.shape == (16, 3, 16, 16) and known.ws.shape == (16, generator.num_ws, generator.w_dim)
     torch.testing.assert_close(generator.render(known.ws[8:]).clamp(-1, 1), known.images[8:])
     mixed = [bool((rows != rows[0]).any()) for rows in known.ws]
     assert not any(mixed[:8]) and 0 < sum(mixed[8:]) < 8
+
+
+def test_samples_are_drawn_from_beside_their_latents(generator: Generator, pictures: Pictures) -> None:
+    """The same ones, each farther off than another; what is known of them is where they began."""
+    at, beside = (
+        draw_known(generator, pictures, EncoderConfig(batch=16, beside=far), torch.Generator().manual_seed(0))
+        for far in (0.0, 0.5)
+    )
+    torch.testing.assert_close(beside.ws, at.ws)
+    torch.testing.assert_close(beside.images[:8], at.images[:8])
+    off = (beside.images - at.images)[8:].abs().mean((1, 2, 3))
+    assert off.min() > 0 and off.max() > 2 * off.min()
 
 
 def test_training_starts_from_an_earlier_encoder(generator: Generator, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class EncoderConfig:
     colour: float = 0.5  # how far light is changed at most
     noise: float = 0.03  # standard deviation of the noise on what the encoder sees
     mixing: float = 0.5  # share of the samples that are made of two
+    beside: float = 0.5  # how far samples are drawn beside their latents at most, as photos lie, in spreads
     seed: int = 0
 
 
@@ -101,7 +102,10 @@ def train_encoder(
 
 @torch.no_grad()
 def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rng: torch.Generator) -> Known:
-    """Training pictures first, then samples, some of which are made of two latents."""
+    """Training pictures first, then samples, some of which are made of two latents; drawn from beside those.
+
+    There each row has gone its own way, towards another latent: what a photo needs, and no z has.
+    """
     half = config.batch // 2
     targets = subject.draw(config.batch - half, rng)
     mapping, n_rows = generator.network.mapping, generator.num_ws
@@ -110,7 +114,10 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
     cut = torch.randint(1, n_rows, (half, 1, 1), generator=rng)
     cut[torch.rand(half, generator=rng) >= config.mixing] = n_rows
     ws = torch.where((torch.arange(n_rows)[:, None] < cut).to(one.device), one, other)
-    drawn = generator.render(ws).clamp(-1, 1)
+    z = torch.randn(half * n_rows, z.shape[1], generator=rng).to(z)
+    ways = mapping(generator.prior(z) if generator.prior else z)[:, 0].unflatten(0, (half, n_rows))
+    far = config.beside * torch.rand(half, 1, 1, generator=rng).to(ws)
+    drawn = generator.render(ws + far * (ways - generator.mean_latent)).clamp(-1, 1)
     return Known(torch.cat([targets.images, drawn]), torch.cat([mapping(targets.z), ws]))
 
 
