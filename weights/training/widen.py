@@ -30,7 +30,7 @@ from weights.training.files import BadCheckpoint, codes_path, export, load_codes
 from weights.training.gaussians import root
 from weights.training.moments import LEAST_SPREAD
 
-DIRECTIONS = 16  # of features
+DIRECTIONS = 10  # of features; of more, each bit of variance costs more samples that are like a picture
 WIDEST = 1.8  # times as far, along any of them, or as near
 BATCH = 16  # pictures at once
 
@@ -44,7 +44,7 @@ class Arguments:
 
     generator: tyro.conf.Positional[Path]  # with its codes beside it, as a training exports it; it is written anew
     data: tyro.conf.Positional[Path]  # the pictures it was trained on
-    share: float = 0.5  # of the way to samples that vary as the pictures do
+    share: float = 0.7  # of the way to samples that vary as the pictures do
     samples: int = 2000
     codec: Annotated[str | None, tyro.conf.arg(metavar="webp:92|jpeg:85|...")] = None
     """How the pictures were compressed: samples are looked at through the same."""
