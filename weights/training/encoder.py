@@ -58,7 +58,7 @@ class EncoderConfig:
     colour: float = 0.5  # how far light is changed at most
     noise: float = 0.03  # standard deviation of the noise on what the encoder sees
     mixing: float = 0.5  # share of the samples that are made of two
-    beside: float = 0.5  # how far samples are drawn beside their latents at most, as photos lie, in spreads
+    beside: float = 0.7  # share of the way to another latent that rows of samples go at most, as those of photos lie
     seed: int = 0
 
 
@@ -104,7 +104,8 @@ def train_encoder(
 def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rng: torch.Generator) -> Known:
     """Training pictures first, then samples, some of which are made of two latents; drawn from beside those.
 
-    There each row has gone its own way, towards another latent: what a photo needs, and no z has.
+    There each row has gone its own way, towards another latent: what a photo needs, and no z has. The photos' pivots
+    lie half a spread or more from their mapped latents, rows nearly as far from each other, all nearer to the mean.
     """
     half = config.batch // 2
     targets = subject.draw(config.batch - half, rng)
@@ -117,7 +118,8 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
     z = torch.randn(half * n_rows, z.shape[1], generator=rng).to(z)
     ways = mapping(generator.prior(z) if generator.prior else z)[:, 0].unflatten(0, (half, n_rows))
     far = config.beside * torch.rand(half, 1, 1, generator=rng).to(ws)
-    drawn = generator.render(ws + far * (ways - generator.mean_latent)).clamp(-1, 1)
+    drawn = generator.render(ws.lerp(ways, far)).clamp(-1, 1)
+    ws = ws.lerp(generator.mean_latent.expand_as(ws), far)  # what the rows still share
     return Known(torch.cat([targets.images, drawn]), torch.cat([mapping(targets.z), ws]))
 
 
