@@ -40,6 +40,19 @@ def test_what_codes_tell_is_stretched_until_drawings_vary_as_pictures_do() -> No
     torch.testing.assert_close(half, (expected + torch.eye(4, dtype=torch.float64)) / 2, atol=0.05, rtol=0)
 
 
+def test_drawings_vary_as_pictures_do_whatever_codes_are_like() -> None:
+    """Of codes that are correlated, and features each of which several tell of."""
+    mix = torch.tensor([[1.0, 0.8, 0], [0, 0.6, 0.5], [0, 0, 2]], dtype=torch.float64)
+    told = torch.tensor([[1.0, 0.5, 0], [0, 1, -0.5], [0.3, 0, 0.4]], dtype=torch.float64)
+    codes, rest = normal(50_000, 3, 0) @ mix + 1, 0.5 * normal(50_000, 3, 1)
+    centred = codes - codes.mean(0)
+    ours = centred @ told + rest
+    theirs = 1.2 * (centred @ told) @ torch.diag(torch.tensor([1.1, 1, 1.1], dtype=torch.float64)) + rest
+    widened = centred @ widening(codes, ours, theirs).T @ told + rest
+    torch.testing.assert_close(widened.T.cov(), theirs.T.cov(), atol=0.05, rtol=0)
+    assert (ours.T.cov() - theirs.T.cov()).abs().max() > 0.3
+
+
 def test_it_stretches_only_so_far() -> None:
     codes = normal(10_000, 2, 0)
     change = widening(codes, codes, 10 * normal(10_000, 2, 1))
@@ -70,8 +83,10 @@ def test_the_command_writes_the_generator_anew(
     torch.manual_seed(0)
     export(StyleGAN2(SMALL), path, Prior(5))
     arguments = command.Arguments(path, tmp_path / "pictures", samples=40, share=1.0)
-    with pytest.raises(BadCheckpoint, match="has no prior to widen"):
-        command.run(arguments)  # no codes beside it
+    with pytest.raises(BadCheckpoint):
+        command.run(replace(arguments, generator=tmp_path / "none.safetensors"))
+    with pytest.raises(BadCheckpoint, match=r"generator-codes\.safetensors is missing"):
+        command.run(arguments)
     monkeypatch.setattr(command, "load_codes", lambda path: {})
     codes_path(path).touch()
     with pytest.raises(BadCheckpoint, match="5 samples tell nothing of 5 numbers"):

@@ -39,7 +39,8 @@ BATCH = 16  # pictures at once
 class Arguments:
     """Let a generator's samples vary more, in the features that a training looks at; the generator stays as it is.
 
-    Measure its samples afterwards, and train the encoder anew.
+    Measure its samples afterwards, and train the encoder anew. A training that goes on in the same folder writes its
+    own prior again.
     """
 
     generator: tyro.conf.Positional[Path]  # with its codes beside it, as a training exports it; it is written anew
@@ -59,12 +60,15 @@ def main() -> None:
 def run(arguments: Arguments) -> None:
     set_up(arguments.threads)
     path = arguments.generator
-    prior, codec = load_prior(path), codec_of(arguments.codec) if arguments.codec else None
-    if not prior or not codes_path(path).exists():
+    network, codec = load_network(path).eval(), codec_of(arguments.codec) if arguments.codec else None
+    prior = load_prior(path)
+    if not prior:
         raise BadCheckpoint(f"{path} has no prior to widen: make one with python -m weights.training.prior")
+    if not codes_path(path).exists():
+        raise BadCheckpoint(f"{codes_path(path)} is missing: it lies beside a generator where its training wrote it")
     if arguments.samples <= prior.z_dim:
         raise BadCheckpoint(f"{arguments.samples} samples tell nothing of {prior.z_dim} numbers: take 2000")
-    network, shape = load_network(path).eval(), load_codes(codes_path(path)).get("codes/shape/down")
+    shape = load_codes(codes_path(path)).get("codes/shape/down")
     pictures = load_pictures(arguments.data, network.config.img_resolution)
     features = [load_features(source) for source in SOURCES.values()]
     theirs = torch.cat([row(features, images) for images in tqdm(pictures.split(BATCH), "pictures")])
