@@ -14,7 +14,8 @@ from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import widen as command
 from weights.training.files import BadCheckpoint, codes_path, export, load_prior
-from weights.training.widen import widen, widening
+from weights.training.prior import recode
+from weights.training.widen import widening
 
 SMALL = StyleGAN2Config(16, z_dim=5, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16)
 
@@ -64,7 +65,7 @@ def test_a_widened_prior_keeps_its_mean() -> None:
     with torch.no_grad():
         prior.layers[-1].bias.add_(3.0)
         before = prior.codes(torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)))
-        widen(prior, before.mean(0), torch.diag(torch.tensor([2.0, 1, 1, 1])))
+        recode(prior, torch.diag(torch.tensor([2.0, 1, 1, 1])), before.mean(0), before.mean(0))
         after = prior.codes(torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(after.mean(0), before.mean(0), atol=1e-3, rtol=0)
     torch.testing.assert_close(after.std(0) / before.std(0), torch.tensor([2.0, 1, 1, 1]), atol=1e-3, rtol=0)
@@ -74,7 +75,7 @@ def test_the_command_writes_the_generator_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
-    halves = iter([lambda images: [images, images[..., :8]], lambda images: [images, images[..., 8:]]])
+    halves = iter([lambda images: [images[..., :8]], lambda images: [images[..., 8:]]])
     monkeypatch.setattr(command, "load_features", lambda source: next(halves))
     (tmp_path / "pictures").mkdir()
     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)):
@@ -87,7 +88,7 @@ def test_the_command_writes_the_generator_anew(
         command.run(replace(arguments, generator=tmp_path / "none.safetensors"))
     with pytest.raises(BadCheckpoint, match=r"generator-codes\.safetensors is missing"):
         command.run(arguments)
-    monkeypatch.setattr(command, "load_codes", lambda path: {})
+    monkeypatch.setattr("weights.training.files.load_codes", lambda path: {})
     codes_path(path).touch()
     with pytest.raises(BadCheckpoint, match="5 samples tell nothing of 5 numbers"):
         command.run(replace(arguments, samples=5))

@@ -110,13 +110,17 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
     half = config.batch // 2
     targets = subject.draw(config.batch - half, rng)
     mapping, n_rows = generator.network.mapping, generator.num_ws
-    z = torch.randn(2 * half, targets.z.shape[1], generator=rng).to(targets.images)
-    one, other = mapping(generator.prior(z) if generator.prior else z).chunk(2)
+
+    def random_ws(n: int) -> Tensor:
+        z = torch.randn(n, targets.z.shape[1], generator=rng).to(targets.images)
+        mapped: Tensor = mapping(generator.prior(z) if generator.prior else z)
+        return mapped
+
+    one, other = random_ws(2 * half).chunk(2)
     cut = torch.randint(1, n_rows, (half, 1, 1), generator=rng)
     cut[torch.rand(half, generator=rng) >= config.mixing] = n_rows
     ws = torch.where((torch.arange(n_rows)[:, None] < cut).to(one.device), one, other)
-    z = torch.randn(half * n_rows, z.shape[1], generator=rng).to(z)
-    ways = mapping(generator.prior(z) if generator.prior else z)[:, 0].unflatten(0, (half, n_rows))
+    ways = random_ws(half * n_rows)[:, 0].unflatten(0, (half, n_rows))
     far = config.beside * torch.rand(half, 1, 1, generator=rng).to(ws)
     drawn = generator.render(ws.lerp(ways, far)).clamp(-1, 1)
     ws = ws.lerp(generator.mean_latent.expand_as(ws), far)  # what the rows still share

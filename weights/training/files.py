@@ -99,6 +99,13 @@ def codes_path(generator: Path) -> Path:
     return generator.with_name(f"{generator.stem}-codes.safetensors")
 
 
+def moving_in(generator: Path) -> int | None:
+    """How many of a code's first numbers say how a picture moves, by the codes beside a generator; None: unknown."""
+    path = codes_path(generator)
+    shape = load_codes(path).get("codes/shape/down") if path.exists() else None
+    return None if shape is None else shape.shape[1]
+
+
 def save_codes(subject: Subject, path: Path) -> None:
     """What z means, for who goes on from the exported generator without its checkpoint; half precision is enough."""
     write_tensors({name: tensor.half() for name, tensor in subject.tensors().items()}, path, {})

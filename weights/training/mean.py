@@ -16,7 +16,7 @@ import tyro
 from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2
 from weights.training.command import run_command
-from weights.training.files import BadCheckpoint, codes_path, export, heads_path, load_codes, load_network, load_prior
+from weights.training.files import BadCheckpoint, codes_path, export, heads_path, load_network, load_prior, moving_in
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ def run(arguments: Arguments) -> None:
     last, out = arguments.generators[-1], arguments.out
     network = mean_of([load_network(path) for path in arguments.generators])
     prior = load_prior(last) or Prior(network.config.z_dim)
-    codes = load_codes(codes_path(last)) if codes_path(last).exists() else {}
-    shape = codes.get("codes/shape/down")  # of faces: so many of a code's numbers say how a picture moves
-    export(network, out, prior, None if shape is None else shape.shape[1])
+    export(network, out, prior, moving_in(last))
     for beside in (codes_path, heads_path):
         if beside(last).exists() and beside(last) != beside(out):
             shutil.copyfile(beside(last), beside(out))

@@ -107,9 +107,15 @@ def calibrate(prior: Prior, draw: Draw, noise: float, n: int = 20_000) -> None:
     real = real + noise * torch.randn(real.shape, generator=rng)
     drawn = prior.codes(torch.randn(real.shape, generator=rng))
     across = root(torch.cov(real.T), 0.5) @ root(torch.cov(drawn.T), -0.5)
+    recode(prior, across, drawn.mean(0), real.mean(0))
+
+
+@torch.no_grad()
+def recode(prior: Prior, across: Tensor, before: Tensor, after: Tensor) -> None:
+    """Takes the prior's codes, less their mean `before` [k], across by [k, k] to the mean `after`: its last layer."""
     last = prior.layers[-1]
     assert isinstance(last, nn.Linear)
-    last.bias.copy_(across @ (last.bias - drawn.mean(0)) + real.mean(0))
+    last.bias.copy_(across @ (last.bias - before) + after)
     last.weight.copy_(across @ last.weight)
 
 

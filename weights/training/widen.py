@@ -16,23 +16,23 @@ from typing import Annotated
 
 import torch
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from weights.generator import random_z
-from weights.prior import Prior
 from weights.stylegan2 import StyleGAN2
 from weights.training.codec import Codec, codec_of
 from weights.training.command import run_command, set_up
 from weights.training.data import load_pictures, to_bytes, to_float
 from weights.training.features import SOURCES, Features, load_features
-from weights.training.files import BadCheckpoint, codes_path, export, load_codes, load_network, load_prior
+from weights.training.files import BadCheckpoint, codes_path, export, load_network, load_prior, moving_in
 from weights.training.gaussians import root
+from weights.training.measure import BATCH, pooled
 from weights.training.moments import LEAST_SPREAD
+from weights.training.prior import recode
 
 DIRECTIONS = 10  # of features; of more, each bit of variance costs more samples that are like a picture
 WIDEST = 1.8  # times as far, along any of them, or as near
-BATCH = 16  # pictures at once
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,16 @@ def run(arguments: Arguments) -> None:
         raise BadCheckpoint(f"{codes_path(path)} is missing: it lies beside a generator where its training wrote it")
     if arguments.samples <= prior.z_dim:
         raise BadCheckpoint(f"{arguments.samples} samples tell nothing of {prior.z_dim} numbers: take 2000")
-    shape = load_codes(codes_path(path)).get("codes/shape/down")
     pictures = load_pictures(arguments.data, network.config.img_resolution)
-    features = [load_features(source) for source in SOURCES.values()]
-    theirs = torch.cat([row(features, images) for images in tqdm(pictures.split(BATCH), "pictures")])
+    features, device = last_maps([load_features(source) for source in SOURCES.values()]), torch.device("cpu")
+    theirs = pooled(features, map(to_float, tqdm(pictures.split(BATCH), "pictures")), device)
     z = random_z(network, prior, arguments.samples, 0)
-    ours = torch.cat([row(features, stored(network, part, codec)) for part in tqdm(z.split(BATCH), "samples")])
+    drawn = (stored(network, part, codec) for part in tqdm(z.split(BATCH), "samples"))
+    ours = pooled(features, map(to_float, drawn), device)
     change = widening(z[:, :-1].double(), standard(ours, theirs), standard(theirs, theirs), arguments.share)
-    widen(prior, z[:, :-1].mean(0), change.float())
-    export(network, path, prior, None if shape is None else shape.shape[1])
+    mean = z[:, :-1].mean(0)
+    recode(prior, change.float(), mean, mean)
+    export(network, path, prior, moving_in(path))
     gains = torch.linalg.svdvals(change)[:5]
     sys.stdout.write(f"codes vary {', '.join(f'{gain:.2f}' for gain in gains)} ... times as far\n")
 
@@ -87,9 +88,9 @@ def stored(network: StyleGAN2, z: Tensor, codec: Codec | None) -> Tensor:
     return codec(images) if codec else images
 
 
-def row(features: Sequence[Features], images: Tensor) -> Tensor:
-    """The means over places of each network's last map, uint8 [n, 3, R, R] -> float64 [n, C]."""
-    return torch.cat([network(to_float(images))[-1].mean((2, 3)).double() for network in features], 1)
+def last_maps(networks: Sequence[Features]) -> Features:
+    """The last maps of all, which are equally large, as one."""
+    return lambda images: [torch.cat([network(images)[-1] for network in networks], 1)]
 
 
 def standard(rows: Tensor, theirs: Tensor) -> Tensor:
@@ -118,14 +119,6 @@ def widening(codes: Tensor, ours: Tensor, theirs: Tensor, share: float = 1.0) ->
     gains = variance.clamp(WIDEST**-2, WIDEST**2).sqrt() - 1
     stretch = torch.eye(len(white)).to(white) + share * inside @ (ways * gains) @ ways.T @ inside.T
     return back @ stretch @ white
-
-
-def widen(prior: Prior, mean: Tensor, change: Tensor) -> None:
-    """Has the prior's codes, off their mean [k], changed by [k, k], in its last layer."""
-    last = prior.layers[-1]
-    assert isinstance(last, nn.Linear)
-    last.weight.copy_(change @ last.weight)
-    last.bias.copy_(change @ (last.bias - mean) + mean)
 
 
 if __name__ == "__main__":
