@@ -2,8 +2,8 @@
 
 Half of what it sees are training pictures, whose codes are known, half the generator's own samples, whose latents
 are. It learns to lower what the search of the pivot lowers, which begins at its latents: the distance of what they
-draw to the picture, and the latents' own to the mean. The picture is seen in another light, as photos are. With it
-comes how steep that is, along which ways of a latent.
+draw to the picture, and the latents' own to the mean. The picture is seen in another light and before another ground,
+as photos are. With it comes how steep that is, along which ways of a latent.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from weights.training.curvature import measure_curvature
 from weights.training.features import load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
 from weights.training.growth import enlarged
+from weights.training.photographed import before_another_ground, recoloured, shaded
 from weights.training.train import Subject
 
 
@@ -56,6 +57,8 @@ class EncoderConfig:
     mean_weight: float = 0.1  # of the mean squared distance to the mean latent, in units of the spread: the pivot's
     offset_weight: float = 0.01  # of the mean squared offset: keeps latents near the mapped ones
     colour: float = 0.5  # how far light is changed at most
+    shade: float = 0.7  # how unevenly it falls at most: standard deviation of its logarithm
+    ground: float = 0.5  # share of the pictures beside whose middle parts are of another picture
     noise: float = 0.03  # standard deviation of the noise on what the encoder sees
     mixing: float = 0.5  # share of the samples that are made of two
     beside: float = 0.7  # share of the way to another latent that rows of samples go at most, as those of photos lie
@@ -85,7 +88,7 @@ def train_encoder(
         for group, gain in zip(adam.param_groups, (config.trunk_gain, 1.0), strict=True):
             group["lr"] = rate * gain
         known = draw_known(generator, subject, config, rng)
-        images = recoloured(known.images, config.colour, rng)
+        images = photographed(known.images, config, rng)
         losses = encoder_losses(encoder, generator, synthesis, Known(images, known.ws), perceptual, config, rng)
         loss = (
             losses["perceptual"]
@@ -127,16 +130,10 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
     return Known(torch.cat([targets.images, drawn]), torch.cat([mapping(targets.z), ws]))
 
 
-def recoloured(images: Tensor, amount: float, rng: torch.Generator) -> Tensor:
-    """In another light, some much: contrast and brightness, of each channel half as much again, and a gamma."""
-    strength = amount * torch.rand(len(images), 1, 1, 1, generator=rng)
-
-    def changes(channels: int) -> Tensor:
-        return ((torch.rand(len(images), channels, 1, 1, generator=rng) * 2 - 1) * strength).to(images)
-
-    images = images * (1 + changes(3) / 2) + changes(3) / 2
-    images = images * (1 + changes(1)) + changes(1) / 2
-    return ((images.clamp(-1, 1) + 1) / 2).pow(changes(1).exp()) * 2 - 1
+def photographed(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:
+    """As photos of the same might be."""
+    images = before_another_ground(images, config.ground, rng)
+    return shaded(recoloured(images, config.colour, rng), config.shade, rng)
 
 
 def encoder_losses(
