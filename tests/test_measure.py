@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from weights.generator import save_generator
+from weights.generator import Generator, save_generator
 from weights.stylegan2 import StyleGAN2, StyleGAN2Config
 from weights.training import measure
 from weights.training.codec import codec_of
@@ -23,6 +23,7 @@ from weights.training.measure import (
     coarser,
     distinct,
     distribution_figures,
+    draws,
     frechet,
     nearest,
     neighbour_sheet,
@@ -136,6 +137,17 @@ def test_turning_and_scaling_a_picture_changes_neither() -> None:
 def test_spread_needs_two() -> None:
     assert spread(torch.tensor([1.0, 3.0])) == pytest.approx(2**0.5)
     assert spread(torch.tensor([1.0])) is None
+
+
+def test_fresh_noise_is_each_samples_own_and_the_same_for_fewer_samples() -> None:
+    network = StyleGAN2(SMALL).eval().requires_grad_(False)
+    for layer in network.synthesis.layers(16):
+        layer.noise_strength.fill_(0.5)
+    generator = Generator(network, "small", "")
+    constant, fresh = (torch.cat(list(draws(generator, 20, 1.0, fresh_noise=fresh))) for fresh in (False, True))
+    assert (constant != fresh).flatten(1).any(1).all()
+    off = torch.cat(list(draws(generator, 18, 1.0, fresh_noise=True))).int() - fresh[:18].int()
+    assert off.abs().max() <= 1
 
 
 def test_dlib_finds_the_face_of_a_photo_and_none_in_noise(lisa: np.ndarray) -> None:

@@ -52,6 +52,23 @@ def test_a_sample_depends_on_its_seed_alone_and_psi_draws_to_the_mean() -> None:
     assert torch.equal(*(generator.render(generator.sample(1, seed=3)) for _ in range(2)))
 
 
+def test_noise_of_its_own_depends_on_its_seed_alone_and_counts_by_its_strength() -> None:
+    generator = small_generator()
+    latents = generator.sample(3, seed=1)
+    constant = generator.render(latents)
+    assert torch.equal(generator.render(latents, seeds=[1, 2, 3]), constant)  # its strengths are zero
+    layers = generator.network.synthesis.layers(generator.resolution)
+    for layer in layers:
+        layer.noise_strength.fill_(0.5)
+    constant, own = generator.render(latents), generator.render(latents, seeds=[1, 2, 2])
+    torch.testing.assert_close(generator.render(latents[1:2], seeds=[2]), own[1:2])
+    other = generator.render(latents, seeds=[4, 2, 2])
+    torch.testing.assert_close(other[1:], own[1:])
+    assert not torch.allclose(other[0], own[0], atol=0.01) and not torch.allclose(constant[2], own[2], atol=0.01)
+    same = [layer.noise_const.expand(3, -1, -1) for layer in layers]
+    torch.testing.assert_close(generator.network.synthesis(latents, same), constant)
+
+
 def test_embedded_generator_is_there_and_draws() -> None:
     generator = load_generator("embedded")
     image = generator.render(generator.sample(1, seed=0, psi=0.5))

@@ -63,6 +63,7 @@ from weights.training.train import (
     generator_step,
     latents,
     mostly_of,
+    noise_of,
     seen,
     train,
     views,
@@ -560,6 +561,44 @@ def test_what_is_drawn_in_parts_is_what_is_drawn_at_once(monkeypatch: pytest.Mon
     monkeypatch.setattr("weights.training.train.AT_ONCE", 2)
     for ours, at_once in zip(draw_stages(synthesis, ws), synthesis.images(ws), strict=True):
         assert torch.allclose(ours, at_once, atol=1e-5)
+
+    noise = synthesis.noise(range(5))
+    for layer in synthesis.layers(synthesis.resolutions[-1]):
+        layer.noise_strength.data.fill_(0.5)
+    for ours, at_once in zip(draw_stages(synthesis, ws, noise), synthesis.images(ws, noise), strict=True):
+        assert torch.allclose(ours, at_once, atol=1e-5)
+
+
+def test_fresh_noise_is_of_random_pictures_alone_and_stays_while_the_same_is_asked() -> None:
+    synthesis, index, config = StyleGAN2(SMALL).synthesis, torch.tensor([7, 9]), replace(QUICK, fresh_noise=True)
+    noise, later = (noise_of(synthesis, 2, index, since, config) for since in (0, 800))
+    assert noise is not None and later is not None
+    turned = noise_of(synthesis, 1, index.flip(0), 0, config)
+    assert turned is not None
+    for layer, own, after, other in zip(synthesis.layers(synthesis.resolutions[-1]), noise, later, turned, strict=True):
+        assert torch.equal(own[:2], layer.noise_const.expand(2, -1, -1))
+        assert torch.equal(own[2:], other[1:].flip(0))
+        assert not torch.equal(own[2], own[3]) and not torch.equal(own[2], after[2])
+        assert abs(float(own[2:].std()) - 1) < 0.5
+    assert noise_of(synthesis, 2, index[:0], 0, config) is None
+    assert noise_of(synthesis, 2, index, 0, QUICK) is None
+
+
+def test_with_fresh_noise_only_what_random_pictures_are_asked_changes(faces: Faces) -> None:
+    config = replace(QUICK, warm=0, ramp=1, random_share=0.5, moments=1.0)
+    losses = []
+    for fresh in (False, True):
+        training = begun(replace(config, fresh_noise=fresh))
+        for name, strength in training.generator.named_parameters():
+            if name.endswith("noise_strength"):
+                strength.data.fill_(0.3)
+        training.average.load_state_dict(training.generator.state_dict())
+        losses.append(trained(training, faces, config.batch, replace(config, fresh_noise=fresh))[0])
+    constant, fresh = losses
+    for name in ("full", "frame", "coarse"):
+        assert constant[name] == pytest.approx(fresh[name], rel=1e-5)
+    for name in ("heads", "off_rest"):
+        assert constant[name] != pytest.approx(fresh[name], rel=1e-3)
 
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -58,9 +58,13 @@ class Generator:
         with torch.no_grad():
             return self.network.mapping(random_z(self.network, self.prior, n, seed), psi)
 
-    def render(self, latents: Tensor) -> Tensor:
-        """Latents [n, num_ws, w_dim] -> images [n, 3, H, W], roughly in [-1, 1]. Differentiable, repeatable."""
-        return self.network.synthesis(latents)
+    def render(self, latents: Tensor, seeds: Iterable[int] | None = None) -> Tensor:
+        """Latents [n, num_ws, w_dim] -> images [n, 3, H, W], roughly in [-1, 1]. Differentiable, repeatable.
+
+        With the network's constant noise, or with noise of its own for each, of these n seeds.
+        """
+        synthesis = self.network.synthesis
+        return synthesis(latents, None if seeds is None else synthesis.noise(seeds))
 
     def features(self, latents: Tensor, block: int) -> Tensor:
         """Latents -> the output [n, C, block, block] of the block of that resolution; nothing behind it runs."""

@@ -2,14 +2,14 @@
 
 Parameters and buffers carry the names of NVIDIA's stylegan2-ada-pytorch (`synthesis.b8.conv0.affine.weight`,
 ...), and the arithmetic is the same, so its checkpoints load as they are. It differs in two ways. The noise is
-constant, never drawn anew: a latent always gives the same picture. And a modulated convolution scales its input
+constant unless it is given: a latent always gives the same picture. And a modulated convolution scales its input
 and its output instead of the weight: the same product with one shared weight, so no grouped convolution.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 LRELU_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
 FIR = (1.0, 3.0, 3.0, 1.0)
+Noise = Sequence[Tensor]  # of each convolution, in order, for each of n pictures: [n, R, R], normal numbers
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class ModulatedConv(nn.Module):
 
 
 class SynthesisLayer(ModulatedConv):
-    """Modulated 3x3 convolution, upsampling or not; constant noise; bias; leaky ReLU."""
+    """Modulated 3x3 convolution, upsampling or not; noise, constant unless given; bias; leaky ReLU."""
 
     resample_filter: Tensor
     noise_const: Tensor
@@ -117,7 +118,7 @@ class SynthesisLayer(ModulatedConv):
         self.register_buffer("noise_const", torch.randn(resolution, config.width(resolution)))
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None = None) -> Tensor:
         style = self.affine(w)  # [n, I]
         demodulate = (style.square() @ self.weight.square().sum([2, 3]).T + 1e-8).rsqrt()  # [n, O]
         x = x * style[:, :, None, None]
@@ -127,15 +128,18 @@ class SynthesisLayer(ModulatedConv):
         else:
             x = F.conv2d(x, self.weight, padding=1)
         # The gain goes through a leaky ReLU. With bfloat16, x stays as narrow as it came.
-        scale, added = (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None], self.added().to(x.dtype)
+        scale, added = (demodulate * LRELU_GAIN).to(x.dtype)[:, :, None, None], self.added(noise).to(x.dtype)
         # One pass over x; of bfloat16 two, for there addcmul takes five times as long where channels are few.
         x = torch.addcmul(added, x, scale) if x.dtype == torch.float32 else x * scale + added
         return clamped(F.leaky_relu(x, 0.2), self.clamp)
 
-    def added(self) -> Tensor:
-        """Noise and bias, with the gain [O, H, W], laid channels last: so they add fastest."""
-        noise = self.noise_const * (self.noise_strength * LRELU_GAIN)
-        return (noise[:, :, None] + self.bias * LRELU_GAIN).permute(2, 0, 1)
+    def added(self, noise: Tensor | None = None) -> Tensor:
+        """Noise [H, W], or of each picture [n, H, W], and bias, with the gain: [(n,) O, H, W].
+
+        Laid channels last: so they add fastest.
+        """
+        noise = (self.noise_const if noise is None else noise) * (self.noise_strength * LRELU_GAIN)
+        return (noise[..., None] + self.bias * LRELU_GAIN).movedim(-1, -3)
 
 
 class ToRGB(ModulatedConv):
@@ -168,12 +172,13 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(n_out, n_out, config, resolution, up=False)
         self.torgb = ToRGB(n_out, config)
 
-    def features(self, x: Tensor | None, ws: Tensor) -> Tensor:
+    def features(self, x: Tensor | None, ws: Tensor, noise: Noise | None = None) -> Tensor:
         """The block's output x [n, C, R, R], from the last block's and the rows of the block's convolutions."""
+        of_first, *of_second = noise or (None, None)
         if x is None:
             x = self.const.expand(len(ws), -1, -1, -1)
-            return self.conv1(x, ws[:, 0])
-        return self.conv1(self.conv0(x, ws[:, 0]), ws[:, 1])
+            return self.conv1(x, ws[:, 0], of_first)
+        return self.conv1(self.conv0(x, ws[:, 0], of_first), ws[:, 1], *of_second)
 
     def draw(self, image: Tensor | None, x: Tensor, w: Tensor) -> Tensor:
         """The picture [n, 3, R, R] from what was drawn before this block, at half the size, and the block's output x.
@@ -195,27 +200,36 @@ class Synthesis(nn.Module):
         for resolution in self.resolutions:
             self.add_module(f"b{resolution}", SynthesisBlock(config, resolution))
 
-    def forward(self, ws: Tensor) -> Tensor:
-        *_, image = self.images(ws)
+    def forward(self, ws: Tensor, noise: Noise | None = None) -> Tensor:
+        *_, image = self.images(ws, noise)
         return image
 
-    def images(self, ws: Tensor) -> Iterator[Tensor]:
+    def images(self, ws: Tensor, noise: Noise | None = None) -> Iterator[Tensor]:
         """What is drawn up to each block, coarse to fine, [n, 3, R, R]; the last is the picture."""
         x: Tensor | None = None
         image: Tensor | None = None
-        for block, rows in self._blocks(ws):
-            x = block.features(x, rows)
+        for block, rows, own in self._blocks(ws, noise):
+            x = block.features(x, rows, own)
             image = block.draw(image, x, rows[:, -1])
             yield squared(image)
 
-    def stages(self, ws: Tensor) -> tuple[Tensor, ...]:
+    def stages(self, ws: Tensor, noise: Noise | None = None) -> tuple[Tensor, ...]:
         """All of `images`."""
-        return tuple(self.images(ws))
+        return tuple(self.images(ws, noise))
+
+    def noise(self, seeds: Iterable[int]) -> list[Tensor]:
+        """Noise of its own for each of as many pictures, the same for a seed on every device."""
+        layers = self.layers(self.resolutions[-1])
+        rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return [
+            torch.stack([torch.randn(layer.noise_const.shape, generator=rng) for rng in rngs]).to(layer.noise_const)
+            for layer in layers
+        ]
 
     def features(self, ws: Tensor, resolution: int) -> Tensor:
         """The output [n, C, R, R] of block `resolution`; nothing behind it and no picture is computed."""
         x: Tensor | None = None
-        for block, rows in self._blocks(ws):
+        for block, rows, _ in self._blocks(ws):
             x = block.features(x, rows)
             if x.shape[-2] == resolution:
                 return squared(x)
@@ -226,14 +240,15 @@ class Synthesis(nn.Module):
         modules = [self.get_submodule(f"b{r}").named_children() for r in self.resolutions if r <= resolution]
         return [layer for block in modules for _, layer in block if isinstance(layer, SynthesisLayer)]
 
-    def _blocks(self, ws: Tensor) -> list[tuple[SynthesisBlock, Tensor]]:
-        """Each block with its rows; a block's RGB row is the next block's first row."""
+    def _blocks(self, ws: Tensor, noise: Noise | None = None) -> list[tuple[SynthesisBlock, Tensor, Noise | None]]:
+        """Each block with its rows and noise; a block's RGB row is the next block's first row."""
         blocks, row = [], 0
         for resolution in self.resolutions:
             block = self.get_submodule(f"b{resolution}")
             assert isinstance(block, SynthesisBlock)
             convs = 1 if block.first else 2
-            blocks.append((block, ws[:, row : row + convs + 1]))  # [n, convs + 1, w_dim]
+            own = noise[row : row + convs] if noise is not None else None
+            blocks.append((block, ws[:, row : row + convs + 1], own))  # [n, convs + 1, w_dim]
             row += convs
         return blocks
 

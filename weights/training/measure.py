@@ -40,6 +40,7 @@ from weights.training.landmarks import find_points
 from weights.training.train import resized
 
 SEED = 1  # of all samples
+FIRST_NOISE = 2**40  # seed of the first one's own noise: no training comes so far
 BATCH = 16  # pictures at once; more are slower on CPUs
 NEIGHBOUR = 3  # a point's neighbourhood reaches to its third nearest neighbour
 DISTANCES = 2**25  # at once, in double precision: 256 MB
@@ -65,6 +66,9 @@ class Arguments:
     codec: Annotated[str | None, tyro.conf.arg(metavar="webp:92|jpeg:85|...")] = None
     """How the training pictures were compressed: samples are, too, before they are compared. Of the quality that they
     were saved with, saving them once more changes them least."""
+    fresh_noise: bool = False
+    """Each sample is drawn with noise of its own, as StyleGAN2's own measurements do, not with the constant one that
+    latents of photos are drawn with."""
     out: Path | None = None  # measure.json and neighbours.png go here
     device: str = "auto"  # auto: the GPU where there is one
 
@@ -103,8 +107,9 @@ def run(arguments: Arguments) -> None:
     mirrored = Mirrored(pictures)
     parts = tqdm(mirrored.batches(BATCH), "pictures", -(-len(mirrored) // BATCH))
     real = pooled(features, parts, device)  # and their mirror images
-    drawn = pooled(features, map(to_float, draws(generator, arguments.samples, arguments.psi, codec)), device)
-    seen = {psi: torch.cat(list(draws(generator, FACES, psi, codec))) for psi in FACE_PSI}
+    fresh = arguments.fresh_noise
+    drawn = pooled(features, map(to_float, draws(generator, arguments.samples, arguments.psi, codec, fresh)), device)
+    seen = {psi: torch.cat(list(draws(generator, FACES, psi, codec, fresh))) for psi in FACE_PSI}
     near = pooled(features, map(to_float, seen[FACE_PSI[0]].split(BATCH)), device)
 
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(SEED))
@@ -119,6 +124,7 @@ def run(arguments: Arguments) -> None:
         "resolution": generator.resolution,
         "detail": arguments.detail,
         "codec": arguments.codec,
+        "fresh_noise": arguments.fresh_noise,
         "data": str(arguments.data),
         "pictures": len(pictures),
         "features": EFFICIENTNET_LITE0.package,
@@ -147,11 +153,14 @@ def coarser(features: Features, detail: int, resolution: int) -> Features:
 
 
 @torch.no_grad()
-def draws(generator: Generator, n: int, psi: float, codec: Codec | None = None) -> Iterator[Tensor]:
+def draws(
+    generator: Generator, n: int, psi: float, codec: Codec | None = None, fresh_noise: bool = False
+) -> Iterator[Tensor]:
     """n samples, a few at a time, uint8 [k, 3, R, R] on the CPU; of a smaller n the first ones are the same."""
     parts = generator.sample(n, SEED, psi).split(BATCH)
-    for latents in tqdm(parts, f"samples, psi {psi:g}"):
-        samples = to_bytes(generator.render(latents)).cpu()
+    seeds = torch.arange(FIRST_NOISE, FIRST_NOISE + n).split(BATCH)
+    for latents, own in zip(tqdm(parts, f"samples, psi {psi:g}"), seeds, strict=True):
+        samples = to_bytes(generator.render(latents, own.tolist() if fresh_noise else None)).cpu()
         yield codec(samples) if codec else samples
 
 

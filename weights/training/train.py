@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from weights.precision import channels_last
 from weights.prior import Prior, lengthened
-from weights.stylegan2 import StyleGAN2, Synthesis
+from weights.stylegan2 import Noise, StyleGAN2, Synthesis
 from weights.training.augment import draw_augmentation
 from weights.training.codec import codec_of
 from weights.training.discriminator import Discriminator, drawn_loss, heads_loss
@@ -68,6 +69,9 @@ class TrainConfig:
     heads_lr: float = 3e-4  # Adam's, of the discriminator
     augmentation: float = 1.0  # how much of it: less tells the discriminator more, and lets it learn pictures by heart
     noise: float = 0.0  # the largest standard deviation of noise on what the discriminator sees, of pictures in [-1, 1]
+    fresh_noise: bool = (
+        False  # random pictures are drawn with noise of their own each, those of codes with the constant
+    )
     heads_rest: float = 1.0  # the discriminator skips steps while its loss is below this (nothing known: 10)
     ema: float = 3_000  # pictures in which the average generator forgets half
     w_avg_decay: float = 0.998  # a step, of the mean latent
@@ -238,8 +242,9 @@ def keep_asking(
     codes = lengthened(subject.draw_codes(DRAWN, rng)).to(moments.z)
     z = free_z(codes, torch.randn(codes.shape, generator=rng).to(codes), config, prior)
     drawn, as_stored = [], []
-    for ws in tqdm(generator.mapping(z).split(AT_ONCE), "what is drawn", leave=False):
-        images = generator.synthesis(ws).float()
+    index = torch.arange(DRAWN).split(AT_ONCE)
+    for ws, some in zip(tqdm(generator.mapping(z).split(AT_ONCE), "what is drawn", leave=False), index, strict=True):
+        images = generator.synthesis(ws, noise_of(generator.synthesis, 0, some, training.drawn, config)).float()
         drawn.append(described(features, images, config))
         as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
     return moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn, config.moments_beyond)
@@ -268,13 +273,15 @@ def step(
     moments = training.moments if since >= 0 else None
     asked = torch.randint(DRAWN, (config.random,), generator=rng).to(device)
     ws = latents(training.generator, targets, coded, config, rng, prior, moments.z[asked] if moments else None)
+    drawn_at = int(moments.asked_at) if moments else training.drawn
+    noise = noise_of(training.generator.synthesis, coded, asked[: config.batch - coded], drawn_at, config)
     # Regression and discriminator see the same change of the same picture, so features are computed once.
     augmentation = draw_augmentation(config.batch, rng, device, config.augmentation, config.noise)
     changed = augmentation if since >= 0 else lambda images: images
     at = torch.rand(config.batch, 2, generator=rng)
     with fast, torch.set_grad_enabled(not heads_only):
-        drawn_at = draw_stages(training.generator.synthesis, ws, config.compiled)
-        stages = {image.shape[-1]: image.float() for image in drawn_at}
+        drawn = draw_stages(training.generator.synthesis, ws, noise, config.compiled)
+        stages = {image.shape[-1]: image.float() for image in drawn}
         images = stages[targets.images.shape[-1]]
         shown = stored(images, config)
         ours = seen(features, changed(views(shown, at, config)))
@@ -325,15 +332,34 @@ def stored(images: Tensor, config: TrainConfig) -> Tensor:
     return codec_of(config.codec).of_drawn(images) if config.codec else images
 
 
-def draw_stages(synthesis: Synthesis, ws: Tensor, compiled: bool = False) -> Iterator[Tensor]:
+def noise_of(synthesis: Synthesis, coded: int, index: Tensor, since: int, config: TrainConfig) -> Noise | None:
+    """The noise of `coded` pictures from codes, the constant one, and of random ones after them, which is their own.
+
+    From a code one picture is to come, which noise cannot know. A random one has to make up what a code does not tell,
+    and from constant noise all get the same strands of hair in the same places. Of latent number `index` [n] it stays
+    the same while the same is asked of it, `since` so many pictures were drawn.
+    """
+    if not config.fresh_noise or not len(index):
+        return None
+    layers, fresh = synthesis.layers(synthesis.resolutions[-1]), synthesis.noise((since * DRAWN + index).tolist())
+    constant = [layer.noise_const.expand(coded, -1, -1) for layer in layers]
+    return [torch.cat(pair) for pair in zip(constant, fresh, strict=True)]
+
+
+def draw_stages(
+    synthesis: Synthesis, ws: Tensor, noise: Noise | None = None, compiled: bool = False
+) -> Iterator[Tensor]:
     """What each block draws of latents, coarse to fine."""
     draw = compiled_stages(synthesis) if compiled else synthesis.stages
-    parts = [draw(part) for part in (ws.split(AT_ONCE) if ws.device.type == "cpu" else (ws,))]
+    at_once = AT_ONCE if ws.device.type == "cpu" else len(ws)
+    split = [own.split(at_once) for own in noise or []]
+    noises: Iterable[Noise | None] = zip(*split, strict=True) if split else repeat(None)
+    parts = [draw(part, own) for part, own in zip(ws.split(at_once), noises, strict=False)]
     return (torch.cat(images) for images in zip(*parts, strict=True))
 
 
 @cache
-def compiled_stages(synthesis: Synthesis) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def compiled_stages(synthesis: Synthesis) -> Callable[[Tensor, Noise | None], tuple[Tensor, ...]]:
     return torch.compile(synthesis.stages, dynamic=False)
 
 
