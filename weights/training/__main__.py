@@ -28,7 +28,7 @@ from weights.training.command import (
     set_up,
     told,
 )
-from weights.training.features import COARSEST, SOURCES, Features, joined, load_features
+from weights.training.features import SOURCES, Features, joined, load_features
 from weights.training.files import (
     codes_path,
     export,
@@ -90,7 +90,7 @@ def main() -> None:
 
 def run(arguments: Arguments) -> None:
     set_up(arguments.threads, arguments.config.compiled)
-    check(arguments.config, arguments.resolution)
+    check(arguments.config)
     device = chosen_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     # Moments are of all: another network sees what the discriminator's would let pass.
@@ -109,7 +109,7 @@ def run(arguments: Arguments) -> None:
     save(training, subject, arguments.out, arguments.features)
 
 
-def check(config: TrainConfig, resolution: int) -> None:
+def check(config: TrainConfig) -> None:
     """Options that cannot be, told before anything is made. Raises BadPictures, SystemExit."""
     if config.codec:
         codec_of(config.codec)
@@ -118,9 +118,10 @@ def check(config: TrainConfig, resolution: int) -> None:
     for part, times in asdict(config.moments_beyond).items():
         if not 0 <= times < math.inf:
             sys.exit(f"--moments-beyond.{part} {times:g} is no number of times a way can be asked: take 0, or more")
-    shifts = range(0, resolution // 2 + 1, COARSEST)
-    if config.moments_shift not in shifts:
-        sys.exit(f"--moments-shift {config.moments_shift}: at {resolution} px take {' or '.join(map(str, shifts))}")
+    if config.moments_shift < 0:
+        sys.exit(
+            f"--moments-shift {config.moments_shift} is no number of pixels: take 4, or 0 to leave all where it is"
+        )
 
 
 def prepared(arguments: Arguments, features: Features, device: torch.device, whole: Features | None = None) -> Training:

@@ -53,7 +53,6 @@ EFFICIENTNET_LITE1 = Source(
     eps=1e-3,
 )
 
-COARSEST = 32  # px of a picture, which a pixel of the last map is of
 SOURCES = {"mobilenet-v2": MOBILENET_V2, "efficientnet-lite1": EFFICIENTNET_LITE1}  # to train with; Lite0 measures
 
 

@@ -65,8 +65,8 @@ class TrainConfig:
     networks that --features names."""
     moments_for: int = 8_000  # pictures for which that is asked of the same latents, before it is found anew
     moments_shift: int = 0
-    """px, 0 or 32 or so: it is asked of a part of the picture that is so much smaller, of each latent's from another
-    place. Where all lie alike, half of it is met by what those networks see of pictures that lie so, and only so."""
+    """px, 0 or 4 or so: it is asked of pictures moved by up to so many each way, those of each latent by its own. Where
+    all lie alike, half of it is met by what those networks see of pictures that lie so, and only so."""
     moments_beyond: Beyond = AS_MISSING  # so many times the way that is missing is asked for, of each part; 0: to stay
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
@@ -261,17 +261,21 @@ def keep_asking(
 def described(features: Features, images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
     """A row of features for each of images, as `Moments` takes them."""
     with bfloat16(config, images.device):
-        return row_of(features(part_of(images, at, config)))
+        return row_of(features(moved(images, at, config)))
 
 
 def places(index: Tensor, since: int) -> Tensor:
-    """Where latents number `index` [n] are looked at that were asked for at `since` pictures: [n, 2] in [0, 1]."""
+    """Where what is drawn of latents number `index` [n] lies, asked for at `since` pictures: [n, 2] in [0, 1]."""
     return torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(since))[index.cpu()]
 
 
-def part_of(images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
-    """The part of each that features are compared in, at [n, 2] in [0, 1], (x, y)."""
-    return cropped(images, at * config.moments_shift, images.shape[-1] - config.moments_shift)
+def moved(images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
+    """Images [n, 3, R, R] by (x, y), `at` [n, 2] in [0, 1] from farthest right and down to farthest left and up.
+
+    Where nothing was is grey, of which frozen features see no more than of what is beside a picture.
+    """
+    most = config.moments_shift
+    return cropped(F.pad(images, (most,) * 4), at * 2 * most, images.shape[-1])
 
 
 def step(
@@ -333,7 +337,7 @@ def step(
         own = (ws[coded:, 0] == ws[coded:, -1]).all(1)  # not made of two
         if moments and own.any():
             with fast:
-                maps = training.whole(part_of(images[coded:][own], places(asked[own], drawn_at), config))
+                maps = training.whole(moved(images[coded:][own], places(asked[own], drawn_at), config))
             losses["moments"] = moments(maps, asked[own])
             weights["moments"] = config.moments
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
