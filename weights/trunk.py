@@ -1,7 +1,7 @@
 """Chains of inverted residual blocks (Sandler et al. 2018, arXiv 1801.04381), their batch normalisations folded in.
 
-MobileNetV2, EfficientNet-Lite0 and EfficientNet-Lite1 are three of them. Training compares pictures in their frozen
-features, and the encoder grows out of the first.
+MobileNetV2 and EfficientNet-Lite0, 1 and 2 are four of them. Training compares pictures in their frozen features, and
+the encoder grows out of the first.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ MOBILENET_V2 = Layout(
 )  # fmt: skip
 
 
-def lite(repeats: tuple[int, int, int, int, int], taps: tuple[int, ...]) -> Layout:
-    """An EfficientNet-Lite as wide as the smallest, with so many blocks of each kind but the first and the last."""
-    a, b, c, d, e = repeats
+def lite(depths: tuple[int, ...], widths: tuple[int, ...], taps: tuple[int, ...]) -> Layout:
+    """An EfficientNet-Lite, with so many blocks of each kind but the first and the last, and their channels."""
+    a, b, c, d, e = depths
+    u, v, w, x, y, z = widths
     return Layout(
         blocks=(
-            (1, 16, 1, 1, 3), (6, 24, a, 2, 3), (6, 40, b, 2, 5), (6, 80, c, 2, 3), (6, 112, d, 1, 5),
-            (6, 192, e, 2, 5), (6, 320, 1, 1, 3),
+            (1, 16, 1, 1, 3), (6, u, a, 2, 3), (6, v, b, 2, 5), (6, w, c, 2, 3), (6, x, d, 1, 5), (6, y, e, 2, 5),
+            (6, z, 1, 1, 3),
         ),
-        taps=taps,  # 24, 40, 112, 320 channels
+        taps=taps,
         # The packages say nothing; the TensorFlow original takes (byte - 127) / 128, and with the other network's
         # numbers the activations leave the range that the batch normalisations know.
         mean=(127 / 255,) * 3,
@@ -58,8 +59,10 @@ def lite(repeats: tuple[int, int, int, int, int], taps: tuple[int, ...]) -> Layo
     )  # fmt: skip
 
 
-EFFICIENTNET_LITE0 = lite((2, 2, 3, 3, 4), taps=(2, 4, 10, 15))
-EFFICIENTNET_LITE1 = lite((3, 3, 4, 4, 5), taps=(3, 6, 14, 20))
+NARROW, WIDE = (24, 40, 80, 112, 192, 320), (24, 48, 88, 120, 208, 352)
+EFFICIENTNET_LITE0 = lite((2, 2, 3, 3, 4), NARROW, taps=(2, 4, 10, 15))
+EFFICIENTNET_LITE1 = lite((3, 3, 4, 4, 5), NARROW, taps=(3, 6, 14, 20))
+EFFICIENTNET_LITE2 = lite((3, 3, 4, 4, 5), WIDE, taps=(3, 6, 14, 20))
 
 
 class Conv(nn.Module):

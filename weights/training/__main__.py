@@ -65,7 +65,7 @@ class Arguments:
     init: Path | None = None
     """A generator to start from, with its codes and discriminator beside it; it may be smaller than this one."""
     until: int = 1_000_000  # pictures drawn, all runs together
-    features: Literal["mobilenet-v2", "efficientnet-lite1"] = "mobilenet-v2"
+    features: Literal["mobilenet-v2", "efficientnet-lite1", "efficientnet-lite2"] = "mobilenet-v2"
     """What the discriminator looks through and pictures are compared in. One of other features is begun anew."""
     z_dim: int = 129  # the numbers of a picture's code, and a constant
     w_dim: int = 256
@@ -118,10 +118,6 @@ def check(config: TrainConfig) -> None:
     for part, times in asdict(config.moments_beyond).items():
         if not 0 <= times < math.inf:
             sys.exit(f"--moments-beyond.{part} {times:g} is no number of times a way can be asked: take 0, or more")
-    if config.moments_shift < 0:
-        sys.exit(
-            f"--moments-shift {config.moments_shift} is no number of pixels: take 4, or 0 to leave all where it is"
-        )
 
 
 def prepared(arguments: Arguments, features: Features, device: torch.device, whole: Features | None = None) -> Training:

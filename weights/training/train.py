@@ -64,9 +64,6 @@ class TrainConfig:
     """Weight of how far random pictures are from where they would follow codes and be spread like the pictures, in all
     networks that --features names."""
     moments_for: int = 8_000  # pictures for which that is asked of the same latents, before it is found anew
-    moments_shift: int = 0
-    """px, 0 or 4 or so: it is asked of pictures moved by up to so many each way, those of each latent by its own. Where
-    all lie alike, half of it is met by what those networks see of pictures that lie so, and only so."""
     moments_beyond: Beyond = AS_MISSING  # so many times the way that is missing is asked for, of each part; 0: to stay
     codec: str | None = None  # lossy, that the pictures came out of, as webp:92; what is drawn is looked at through it
     heads_lr: float = 3e-4  # Adam's, of the discriminator
@@ -237,11 +234,7 @@ def keep_asking(
     """
     features, generator = training.whole, training.average
     if not moments.known:
-        rng = torch.Generator().manual_seed(config.seed)
-        rows = [
-            described(features, images, torch.rand(len(images), 2, generator=rng), config)
-            for images in tqdm(subject.batches(), "pictures", leave=False)
-        ]
+        rows = [described(features, images, config) for images in tqdm(subject.batches(), "pictures", leave=False)]
         moments.learn(torch.cat(rows), subject.own_codes().to(moments.z), config.random_noise**2)
     if moments.asked(config.moments_for, training.drawn):
         return {}
@@ -252,30 +245,15 @@ def keep_asking(
     index = torch.arange(DRAWN).split(AT_ONCE)
     for ws, some in zip(tqdm(generator.mapping(z).split(AT_ONCE), "what is drawn", leave=False), index, strict=True):
         images = generator.synthesis(ws, noise_of(generator.synthesis, 0, some, training.drawn, config)).float()
-        at = places(some, training.drawn)
-        drawn.append(described(features, images, at, config))
-        as_stored.append(described(features, stored(images, config), at, config) if config.codec else drawn[-1])
+        drawn.append(described(features, images, config))
+        as_stored.append(described(features, stored(images, config), config) if config.codec else drawn[-1])
     return moments.ask(z, torch.cat(drawn), torch.cat(as_stored), training.drawn, config.moments_beyond)
 
 
-def described(features: Features, images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
+def described(features: Features, images: Tensor, config: TrainConfig) -> Tensor:
     """A row of features for each of images, as `Moments` takes them."""
     with bfloat16(config, images.device):
-        return row_of(features(moved(images, at, config)))
-
-
-def places(index: Tensor, since: int) -> Tensor:
-    """Where what is drawn of latents number `index` [n] lies, asked for at `since` pictures: [n, 2] in [0, 1]."""
-    return torch.rand(DRAWN, 2, generator=torch.Generator().manual_seed(since))[index.cpu()]
-
-
-def moved(images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
-    """Images [n, 3, R, R] by (x, y), `at` [n, 2] in [0, 1] from farthest right and down to farthest left and up.
-
-    Where nothing was is grey, of which frozen features see no more than of what is beside a picture.
-    """
-    most = config.moments_shift
-    return cropped(F.pad(images, (most,) * 4), at * 2 * most, images.shape[-1])
+        return row_of(features(images))
 
 
 def step(
@@ -337,7 +315,7 @@ def step(
         own = (ws[coded:, 0] == ws[coded:, -1]).all(1)  # not made of two
         if moments and own.any():
             with fast:
-                maps = training.whole(moved(images[coded:][own], places(asked[own], drawn_at), config))
+                maps = training.whole(images[coded:][own])
             losses["moments"] = moments(maps, asked[own])
             weights["moments"] = config.moments
         weights["adversarial"] = config.adversarial * min(1.0, (since - config.heads_alone) / config.ramp)
@@ -448,15 +426,9 @@ def views(images: Tensor, at: Tensor, config: TrainConfig) -> Tensor:
     out = resized(images, size)
     if width <= size:
         return out
-    near = cropped(images, at * width - size / 2, size)
+    corners = (at * width - size / 2).round().clamp(0, width - size).long().tolist()
+    near = [image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, corners, strict=True)]
     return torch.stack([near[i] if i % 2 else out[i] for i in range(len(out))])
-
-
-def cropped(images: Tensor, corners: Tensor, size: int) -> Tensor:
-    """The square of `size` px of each image [n, 3, R, R] from the corner [n, 2], (x, y), or the nearest inside."""
-    inside = corners.round().clamp(0, images.shape[-1] - size).long().tolist()
-    parts = [image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, inside, strict=True)]
-    return torch.stack(parts)
 
 
 def resized(images: Tensor, size: int) -> Tensor:
