@@ -75,8 +75,8 @@ def test_the_command_writes_the_generator_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("weights.training.command.stop_on_signals", lambda: None)
-    halves = iter([lambda images: [images[..., :8]], lambda images: [images[..., 8:]]])
-    monkeypatch.setattr(command, "load_features", lambda source: next(halves))
+    networks = iter([lambda images, x=x: [images[..., x : x + 8]] for x in (0, 4, 8)])  # each sees a part
+    monkeypatch.setattr(command, "load_features", lambda source: next(networks))
     (tmp_path / "pictures").mkdir()
     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)):
         Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
