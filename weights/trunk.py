@@ -41,7 +41,9 @@ MOBILENET_V2 = Layout(
 )  # fmt: skip
 
 
-def lite(depths: tuple[int, ...], widths: tuple[int, ...], taps: tuple[int, ...]) -> Layout:
+def lite(
+    depths: tuple[int, int, int, int, int], widths: tuple[int, int, int, int, int, int], taps: tuple[int, ...]
+) -> Layout:
     """An EfficientNet-Lite, with so many blocks of each kind but the first and the last, and their channels."""
     a, b, c, d, e = depths
     u, v, w, x, y, z = widths
