@@ -33,10 +33,27 @@ def test_gradients_tell_the_second_derivatives() -> None:
     torch.testing.assert_close(curvature.inverse(gradient), torch.linalg.solve(square, gradient), rtol=0, atol=0.1)
 
 
-def test_ways_that_are_not_known_count_as_the_last() -> None:
-    curvature = Curvature(2, 4)  # the first two numbers
-    curvature.values.copy_(torch.tensor([8.0, 2.0]))
-    torch.testing.assert_close(curvature.inverse(torch.full((4,), 16.0)), torch.tensor([2.0, 8.0, 8.0, 8.0]))
+def test_beside_the_ways_each_number_has_a_curvature_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weights.training.curvature.WAYS", 2)
+    steep = torch.tensor([0.5, 9.0, 0.25, 4.0, 1.0])
+    curvature = fitted(torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0)) @ torch.diag(steep), 1.0, 1.0)
+    torch.testing.assert_close(curvature.values, torch.tensor([9.0, 4.0]), rtol=0.03, atol=0)
+    torch.testing.assert_close(curvature.rest[[0, 2, 4]], steep[[0, 2, 4]], rtol=0.03, atol=0)
+    torch.testing.assert_close(curvature.inverse(steep), torch.ones(5), rtol=0.03, atol=0)
+
+
+def test_what_takes_a_gradient_is_symmetric_and_exact_along_a_way() -> None:
+    """So that the search, whose formulas ask for it, may begin with it. The way is askew, the rest unlike."""
+    curvature = Curvature(1, 3)
+    curvature.ways.copy_(torch.tensor([[0.6, 0.8, 0.0]]))
+    curvature.values.fill_(10.0)
+    curvature.rest.copy_(torch.tensor([1.0, 2.0, 4.0]))
+    matrix = torch.stack([curvature.inverse(row) for row in torch.eye(3)])
+    torch.testing.assert_close(matrix, matrix.T)
+    torch.testing.assert_close(curvature.ways[0] @ matrix, curvature.ways[0] / 10)
+    # Across it in the plane, by hand: the way (0.8, -0.6), whose mean of 1/1 and 1/2 is 0.64 / 1 + 0.36 / 2 = 0.82.
+    across = torch.tensor([0.8, -0.6, 0.0])
+    torch.testing.assert_close(across @ matrix, 0.82 * across)
 
 
 def test_a_generators_loss_is_as_steep_as_measured() -> None:
@@ -70,8 +87,13 @@ def test_it_lies_in_the_encoders_file(tmp_path: Path) -> None:
     save_encoder(encoder, encoder_path(path), load_generator(path).sha256)
     loaded = load_generator(path).encoder
     assert loaded is not None and loaded.curvature is not None
-    for name in ("ways", "values"):
+    for name in ("ways", "values", "rest"):
         assert torch.equal(getattr(loaded.curvature, name), getattr(encoder.curvature, name))
+    del encoder.curvature.rest  # as in files of before, where the rest counted as the last of the ways
+    save_encoder(encoder, encoder_path(path), load_generator(path).sha256)
+    earlier = load_generator(path).encoder
+    assert earlier is not None and earlier.curvature is not None
+    assert (earlier.curvature.rest == 0.5).all()
     encoder.curvature = Curvature(3, 5)  # of latents that this generator does not have
     save_encoder(encoder, encoder_path(path), load_generator(path).sha256)
     with pytest.raises(WeightsCorrupt, match="is no encoder"):

@@ -13,19 +13,22 @@ from torch import Tensor, nn
 class Curvature(nn.Module):
     """The steepest `ways` [k, n] of latents' n = num_ws * w_dim numbers, orthonormal.
 
-    `values` [k] are the loss's second derivatives along them, per squared spread of W, falling; along all others it
-    counts as that of the last.
+    `values` [k] are the loss's second derivatives along them, per squared spread of W, falling; `rest` [n] those along
+    each number, less its part in these ways.
     """
 
     ways: Tensor
     values: Tensor
+    rest: Tensor
 
     def __init__(self, k: int, n: int):
         super().__init__()
         self.register_buffer("ways", torch.eye(k, n))
         self.register_buffer("values", torch.ones(k))
+        self.register_buffer("rest", torch.ones(n))
 
     def inverse(self, gradient: Tensor) -> Tensor:
         """A gradient [n] divided by the curvature along each way: against it lies the bottom of such a valley."""
-        along = 1 / self.values - 1 / self.values[-1]
-        return gradient / self.values[-1] + (along * (self.ways @ gradient)) @ self.ways
+        along = self.ways @ gradient
+        beside = (gradient - along @ self.ways) / self.rest
+        return beside + (along / self.values - self.ways @ beside) @ self.ways

@@ -72,7 +72,10 @@ def load_encoder(path: Path, config: StyleGAN2Config, generator_sha256: str) -> 
             )
         encoder = Encoder(config)
         if "curvature.values" in tensors:
-            encoder.curvature = Curvature(len(tensors["curvature.values"]), config.num_ws * config.w_dim)
+            values = tensors["curvature.values"]
+            encoder.curvature = Curvature(len(values), config.num_ws * config.w_dim)
+            # Files of before say nothing of the rest, which counted as the last way that is known.
+            tensors.setdefault("curvature.rest", values[-1].expand_as(encoder.curvature.rest))
         encoder.load_state_dict(tensors)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise WeightsCorrupt(f"{path} is no encoder ({str(error).splitlines()[0]}): remove or replace it") from error

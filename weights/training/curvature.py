@@ -17,6 +17,7 @@ from weights.precision import fast_copy, fast_products
 
 PICTURES = 600  # of twice as many the pivots are as near
 WAYS = 128  # with four times as many one photo of four came 8 % nearer; the encoder's file would be 2.8 MB larger
+LEAST = 0.01  # of the last way's: as how steep numbers count at least, of which no gradient told anything
 BATCH = 4
 BESIDE = 0.3  # spreads of W that latents lie beside mapped ones, as photos' do
 AWAY = 0.4  # spreads of W from a drawing's latent to where the gradient is taken, for each number of it
@@ -48,9 +49,12 @@ def measure_curvature(
 
 def fitted(gradients: Tensor, away: float, spread: float) -> Curvature:
     """From gradients [m, n], each at a random way from where they are zero whose numbers are `away` large."""
-    _, lengths, ways = torch.linalg.svd(gradients.double(), full_matrices=False)
+    gradients = gradients.double() / away * spread**2
+    _, lengths, ways = torch.linalg.svd(gradients, full_matrices=False)
     k = min(WAYS, len(lengths))
     curvature = Curvature(k, gradients.shape[1])
     curvature.ways.copy_(ways[:k])
-    curvature.values.copy_(lengths[:k] / len(gradients) ** 0.5 / away * spread**2)
+    curvature.values.copy_(lengths[:k] / len(gradients) ** 0.5)
+    beside = gradients - gradients @ ways[:k].T @ ways[:k]
+    curvature.rest.copy_(beside.square().mean(0).sqrt().clamp_min(LEAST * curvature.values[-1]))
     return curvature.to(gradients.device)
