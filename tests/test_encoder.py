@@ -12,6 +12,7 @@ from conftest import small_generator
 from inversion import PivotConfig, first_latent, pivot
 from weights import Generator, WeightsCorrupt, load_generator, load_perceptual, save_generator
 from weights.encoder import Encoder, encoder_path, save_encoder
+from weights.training.command import has_compiler
 from weights.training.encoder import (
     Arguments,
     EncoderConfig,
@@ -19,6 +20,7 @@ from weights.training.encoder import (
     begun,
     draw_known,
     encoder_losses,
+    painted,
     train_encoder,
 )
 from weights.training.files import BadCheckpoint
@@ -87,7 +89,10 @@ def test_a_damaged_encoder_is_refused(generator: Generator, tmp_path: Path) -> N
         load_generator(path)
 
 
-def test_known_latents_draw_the_samples(generator: Generator, pictures: Pictures) -> None:
+def test_known_latents_draw_the_samples(
+    generator: Generator, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weights.precision.multiplies_bfloat16", lambda: False)
     config = EncoderConfig(batch=16, mixing=0.5, beside=0.0)
     known = draw_known(generator, pictures, config, torch.Generator().manual_seed(0))
     assert known.images.shape == (16, 3, 16, 16) and known.ws.shape == (16, generator.num_ws, generator.w_dim)
@@ -151,10 +156,21 @@ def test_what_is_taught_is_the_pivots_loss(monkeypatch: pytest.MonkeyPatch) -> N
         start = (generator.network.mapping(z) + offsets * generator.spread)[0]
         known = Known(target.repeat(2, 1, 1, 1), start.repeat(2, 1, 1))
         rng = torch.Generator().manual_seed(0)
-        losses = encoder_losses(encoder, generator, generator.network.synthesis, known, perceptual, config, rng)
+        losses = encoder_losses(encoder, generator, known, perceptual, config, rng)
     taught = losses["perceptual"] + config.pixel_weight * losses["pixels"] + config.mean_weight * losses["mean"]
     first = next(pivot(generator, target, perceptual, PivotConfig(), start))
     assert first.score == pytest.approx(float(taught), rel=1e-4)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler here")
+def test_a_compiled_generator_draws_the_same(generator: Generator) -> None:
+    latents = generator.sample(3, seed=0).requires_grad_(True)
+    slopes = []
+    for compiled in (False, True):
+        drawn = painted(generator, latents, EncoderConfig(compiled=compiled))
+        torch.testing.assert_close(drawn, generator.render(latents), rtol=0, atol=0.05)  # in bfloat16
+        slopes.append(torch.autograd.grad(drawn.square().mean(), latents)[0])
+    torch.testing.assert_close(slopes[1], slopes[0], rtol=0, atol=0.05 * slopes[0].abs().max().item())
 
 
 def means(losses: list[dict[str, float]], name: str) -> tuple[float, float]:

@@ -26,8 +26,7 @@ from weights.encoder import Encoder, encoder_path, save_encoder
 from weights.generator import Generator
 from weights.hub import sha256_of
 from weights.perceptual import Perceptual, PerceptualName, load_perceptual, perceptual_size
-from weights.precision import channels_last, fast_copy, fast_products
-from weights.stylegan2 import Synthesis
+from weights.precision import channels_last, fast_products
 from weights.training.command import (
     checkpoint_in,
     chosen_device,
@@ -41,7 +40,7 @@ from weights.training.features import load_features
 from weights.training.files import BadCheckpoint, load_codes, load_network, load_prior, read_safetensors, tiled
 from weights.training.growth import enlarged
 from weights.training.photographed import before_another_ground, recoloured, shaded
-from weights.training.train import Subject
+from weights.training.train import Subject, draw_stages
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class EncoderConfig:
     noise: float = 0.03  # standard deviation of the noise on what the encoder sees
     mixing: float = 0.5  # share of the samples that are made of two
     beside: float = 0.7  # share of the way to another latent that rows of samples go at most, as those of photos lie
+    compiled: bool = False  # the generator draws twice as fast, a minute later, where there is a C++ compiler
     seed: int = 0
 
 
@@ -77,7 +77,7 @@ def train_encoder(
     encoder: Encoder, generator: Generator, subject: Subject, perceptual: Perceptual, config: EncoderConfig
 ) -> Iterator[dict[str, float]]:
     """Trains `encoder` in place, yielding each step's losses."""
-    perceptual, synthesis = perceptual.fast(), fast_copy(generator.network.synthesis, generator.device)
+    perceptual = perceptual.fast()
     trunk = list(encoder.trunk.parameters())
     heads = [p for name, p in encoder.named_parameters() if not name.startswith("trunk.")]
     adam = torch.optim.Adam([{"params": trunk}, {"params": heads}], betas=(0.9, 0.99))
@@ -89,7 +89,7 @@ def train_encoder(
             group["lr"] = rate * gain
         known = draw_known(generator, subject, config, rng)
         images = photographed(known.images, config, rng)
-        losses = encoder_losses(encoder, generator, synthesis, Known(images, known.ws), perceptual, config, rng)
+        losses = encoder_losses(encoder, generator, Known(images, known.ws), perceptual, config, rng)
         loss = (
             losses["perceptual"]
             + config.pixel_weight * losses["pixels"]
@@ -125,9 +125,16 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
     ws = torch.where((torch.arange(n_rows)[:, None] < cut).to(one.device), one, other)
     ways = random_ws(half * n_rows)[:, 0].unflatten(0, (half, n_rows))
     far = config.beside * torch.rand(half, 1, 1, generator=rng).to(ws)
-    drawn = generator.render(ws.lerp(ways, far)).clamp(-1, 1)
+    drawn = painted(generator, ws.lerp(ways, far), config).clamp(-1, 1)
     ws = ws.lerp(generator.mean_latent.expand_as(ws), far)  # what the rows still share
     return Known(torch.cat([targets.images, drawn]), torch.cat([mapping(targets.z), ws]))
+
+
+def painted(generator: Generator, ws: Tensor, config: EncoderConfig) -> Tensor:
+    """Pictures [n, 3, R, R] of latents [n, num_ws, w_dim]."""
+    with fast_products(generator.device):
+        *_, images = draw_stages(generator.network.synthesis, ws, compiled=config.compiled)
+    return images.float()
 
 
 def photographed(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:
@@ -139,13 +146,12 @@ def photographed(images: Tensor, config: EncoderConfig, rng: torch.Generator) ->
 def encoder_losses(
     encoder: Encoder,
     generator: Generator,
-    synthesis: Synthesis,
     known: Known,
     perceptual: Perceptual,
     config: EncoderConfig,
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Of a batch; `synthesis` is the generator's own or its fast copy."""
+    """Of a batch."""
     images, spread = known.images, generator.spread
     seen = images + config.noise * torch.randn(images.shape, generator=rng).to(images)
     with fast_products(generator.device):
@@ -154,8 +160,7 @@ def encoder_losses(
     found = mapped + offsets * spread
     some = torch.randperm(len(images), generator=rng)[: len(images) // 2].to(images.device)
     found, images = found[some], images[some]  # drawing costs most, and every second will do
-    with fast_products(generator.device):
-        drawn = synthesis(found).float()
+    drawn = painted(generator, found, config)
     return {
         "perceptual": perceptual(drawn, images).mean(),
         "pixels": F.mse_loss(drawn, images),
@@ -186,7 +191,7 @@ def main() -> None:
 
 
 def run(arguments: Arguments) -> None:
-    set_up(arguments.threads)
+    set_up(arguments.threads, arguments.config.compiled)
     device = chosen_device(arguments.device)
     checkpoint = checkpoint_in(arguments.run)
     path = arguments.run / "generator.safetensors"
