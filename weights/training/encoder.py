@@ -42,6 +42,8 @@ from weights.training.growth import enlarged
 from weights.training.photographed import before_another_ground, recoloured, shaded
 from weights.training.train import Subject, draw_stages
 
+AT_ONCE = 4  # pictures drawn at once by a CPU: half of a training's, for here the way back is to latents alone
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -132,9 +134,13 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
 
 def painted(generator: Generator, ws: Tensor, config: EncoderConfig) -> Tensor:
     """Pictures [n, 3, R, R] of latents [n, num_ws, w_dim]."""
-    with fast_products(generator.device):
-        *_, images = draw_stages(generator.network.synthesis, ws, compiled=config.compiled)
-    return images.float()
+    at_once = AT_ONCE if ws.device.type == "cpu" else len(ws)
+    drawn = []
+    for some in ws.split(at_once):
+        with fast_products(generator.device):
+            *_, images = draw_stages(generator.network.synthesis, some, compiled=config.compiled)
+        drawn.append(images.float())
+    return torch.cat(drawn)
 
 
 def photographed(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:

@@ -36,7 +36,7 @@ COARSE_SIZES = 8, 16, 32  # px
 FINE_SHARE = 0.1  # of the gradient of the distance at those: how much of it the finer blocks take part in
 COARSE = 6  # rows of W+ that hold the shape: up to the first convolution at 32 px
 NOISE_GAIN = 0.1  # of the rate, of the strengths of noise: some 0.01, of which Adam's step would be a large part
-AT_ONCE = 4  # pictures drawn at once by a CPU, whose caches do not hold more
+AT_ONCE = 8  # pictures drawn at once by a CPU, whose caches do not hold more
 
 
 @dataclass(frozen=True)
