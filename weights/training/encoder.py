@@ -134,13 +134,9 @@ def draw_known(generator: Generator, subject: Subject, config: EncoderConfig, rn
 
 def painted(generator: Generator, ws: Tensor, config: EncoderConfig) -> Tensor:
     """Pictures [n, 3, R, R] of latents [n, num_ws, w_dim]."""
-    at_once = AT_ONCE if ws.device.type == "cpu" else len(ws)
-    drawn = []
-    for some in ws.split(at_once):
-        with fast_products(generator.device):
-            *_, images = draw_stages(generator.network.synthesis, some, compiled=config.compiled)
-        drawn.append(images.float())
-    return torch.cat(drawn)
+    with fast_products(generator.device):
+        *_, images = draw_stages(generator.network.synthesis, ws, compiled=config.compiled, at_once=AT_ONCE)
+    return images.float()
 
 
 def photographed(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:

@@ -347,11 +347,11 @@ def noise_of(synthesis: Synthesis, coded: int, index: Tensor, since: int, config
 
 
 def draw_stages(
-    synthesis: Synthesis, ws: Tensor, noise: Noise | None = None, compiled: bool = False
+    synthesis: Synthesis, ws: Tensor, noise: Noise | None = None, compiled: bool = False, at_once: int | None = None
 ) -> Iterator[Tensor]:
-    """What each block draws of latents, coarse to fine."""
+    """What each block draws of latents, coarse to fine; on a CPU so many `at_once`, AT_ONCE if None."""
     draw = compiled_stages(synthesis) if compiled else synthesis.stages
-    at_once = AT_ONCE if ws.device.type == "cpu" else len(ws)
+    at_once = (at_once or AT_ONCE) if ws.device.type == "cpu" else len(ws)
     split = [own.split(at_once) for own in noise or []]
     noises: Iterable[Noise | None] = zip(*split, strict=True) if split else repeat(None)
     parts = [draw(part, own) for part, own in zip(ws.split(at_once), noises, strict=False)]
